@@ -1,0 +1,87 @@
+//! Given, when, then for connections.
+
+use cqrs_es::test::TestFramework;
+
+use super::*;
+use crate::operation::ParameterLocation;
+
+type Connections = TestFramework<Connection>;
+
+fn create(source: SpecSource, base_url: Option<&str>, auth: AuthScheme) -> ConnectionCommand {
+    ConnectionCommand::Create {
+        name: "CRM".into(),
+        description: None,
+        source,
+        base_url: base_url.map(Into::into),
+        auth,
+        credential: None,
+    }
+}
+
+fn created(source: SpecSource) -> ConnectionEvent {
+    ConnectionEvent::Created {
+        name: "CRM".into(),
+        description: None,
+        source,
+        base_url: None,
+        auth: AuthScheme::Bearer,
+        credential_id: None,
+        risks: vec![],
+    }
+}
+
+#[test]
+fn creation_names_every_wrong_field() {
+    let error = Connections::with(())
+        .given_no_previous_events()
+        .when(ConnectionCommand::Create {
+            name: "".into(),
+            description: None,
+            source: SpecSource::Url { url: "file:///etc/passwd".into() },
+            base_url: Some("https://user:pw@example.test".into()),
+            auth: AuthScheme::ApiKey { location: ParameterLocation::Path, name: "a b".into() },
+            credential: None,
+        })
+        .inspect_result()
+        .unwrap_err();
+    let fields: Vec<_> = error.details.iter().map(|d| d.field.as_str()).collect();
+    assert_eq!(fields, ["name", "baseUrl", "specUrl", "authConfig.name", "authConfig.in"]);
+}
+
+#[test]
+fn notes_the_risks_of_a_host() {
+    let events = Connections::with(())
+        .given_no_previous_events()
+        .when(create(SpecSource::None, Some("http://api.example.test"), AuthScheme::None))
+        .inspect_result()
+        .unwrap();
+    assert!(matches!(&events[0], ConnectionEvent::Created { risks, .. } if risks.len() == 2));
+}
+
+#[test]
+fn a_finished_ingestion_ignores_a_late_worker() {
+    let source = SpecSource::Url { url: "https://api.example.test/openapi.json".into() };
+    let failed = ConnectionEvent::IngestionFailed { errors: vec![] };
+    Connections::with(())
+        .given(vec![created(source), ConnectionEvent::IngestionStarted { executor: "a".into() }, failed])
+        .when(ConnectionCommand::FailIngestion { errors: vec![] })
+        .then_expect_events(vec![]);
+}
+
+#[test]
+fn a_deleted_connection_is_gone() {
+    Connections::with(())
+        .given(vec![created(SpecSource::None), ConnectionEvent::Deleted {}])
+        .when(ConnectionCommand::Delete)
+        .then_expect_error_message("There is no connection with this id in the workspace.");
+}
+
+#[test]
+fn servers_are_made_absolute_by_the_documents_url() {
+    let url = SpecSource::Url { url: "https://h.test:8443/docs/openapi.json?x=1".into() };
+    assert_eq!(absolute("/v1/", &url).unwrap(), "https://h.test:8443/v1");
+    assert_eq!(absolute("/", &url).unwrap(), "https://h.test:8443");
+    assert_eq!(absolute("//other.test/x", &url).unwrap(), "https://other.test/x");
+    assert_eq!(absolute("http://a.test/b/", &SpecSource::None).unwrap(), "http://a.test/b");
+    assert_eq!(absolute("/v1", &SpecSource::None), None);
+}

@@ -1,0 +1,224 @@
+//! What can be asked of an execution: by people (start, cancel, resolve) and by its executor (everything else).
+
+use chrono::{DateTime, Utc};
+
+use super::{Execution, ExecutionEvent, ExecutionStatus, StepError, StepStatus};
+use crate::{
+    error::{Code, Rejection},
+    ids::{ConnectionId, CredentialId, WorkflowId},
+    sealed::Stored,
+};
+
+/// Which step instance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepRef {
+    pub key: String,
+    pub step_id: String,
+}
+
+#[derive(Debug, Clone)]
+pub enum ExecutionCommand {
+    Start {
+        workflow: WorkflowId,
+        workflow_version: i32,
+        definition_hash: String,
+        input: Stored,
+        trigger: String,
+        now: DateTime<Utc>,
+    },
+    StartStep {
+        step: StepRef,
+        attempt: u32,
+        input: Stored,
+        idempotency_key: Option<String>,
+        repeatable: bool,
+        executor: String,
+        lease_until: DateTime<Utc>,
+        /// The credential the attempt will read: recorded with the attempt, before the plaintext exists.
+        credential: Option<(CredentialId, i32, ConnectionId)>,
+        now: DateTime<Utc>,
+    },
+    CompleteStep {
+        step: StepRef,
+        output: Stored,
+        http_status: Option<u16>,
+        duration_ms: u64,
+        now: DateTime<Utc>,
+    },
+    FailStep {
+        step: StepRef,
+        error: StepError,
+        output: Option<Stored>,
+        http_status: Option<u16>,
+        duration_ms: u64,
+        retry_at: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    },
+    MarkUnknown {
+        step: StepRef,
+        reason: String,
+    },
+    /// A person's word about an unknown outcome.
+    ResolveStep {
+        key: String,
+        /// The effect took place: go on with this output; else the step failed.
+        output: Option<Stored>,
+        now: DateTime<Utc>,
+    },
+    SkipStep {
+        step: StepRef,
+    },
+    EnterStep {
+        step: StepRef,
+        branch: Option<bool>,
+        count: Option<u64>,
+        now: DateTime<Utc>,
+    },
+    Complete {
+        output: Stored,
+        now: DateTime<Utc>,
+    },
+    Fail {
+        key: Option<String>,
+        error: StepError,
+        now: DateTime<Utc>,
+    },
+    Cancel {
+        now: DateTime<Utc>,
+    },
+}
+
+pub(super) fn decide(state: &Execution, command: ExecutionCommand) -> Result<Vec<ExecutionEvent>, Rejection> {
+    use ExecutionCommand::*;
+    if let Start { workflow, workflow_version, definition_hash, input, trigger, now } = command {
+        if state.status != ExecutionStatus::Pending {
+            return Err(Rejection::new(Code::Conflict, "This execution exists already."));
+        }
+        return Ok(vec![ExecutionEvent::Started {
+            workflow_id: workflow,
+            workflow_version,
+            definition_hash,
+            input,
+            trigger,
+            started_at: now,
+        }]);
+    }
+    if state.status == ExecutionStatus::Pending {
+        return Err(Rejection::not_found(Code::ExecutionNotFound, "execution"));
+    }
+    if state.status.is_terminal() {
+        let message = format!("This execution has ended already: it is {}.", state.status.as_str());
+        return Err(Rejection::new(Code::ExecutionAlreadyCompleted, message));
+    }
+    Ok(match command {
+        Start { .. } => vec![],
+        StartStep { step, attempt, input, idempotency_key, repeatable, executor, lease_until, credential, now } => {
+            let mut events = vec![ExecutionEvent::StepStarted {
+                key: step.key.clone(),
+                step_id: step.step_id,
+                attempt,
+                input,
+                idempotency_key,
+                repeatable,
+                executor,
+                lease_until,
+                started_at: now,
+            }];
+            if let Some((credential_id, version, connection_id)) = credential {
+                let purpose = "api_call".to_owned();
+                let key = step.key;
+                events.push(ExecutionEvent::CredentialRead {
+                    credential_id,
+                    version,
+                    connection_id,
+                    purpose,
+                    key,
+                    attempt,
+                });
+            }
+            events
+        }
+        CompleteStep { step, output, http_status, duration_ms, now } => {
+            let attempt = attempt_of(state, &step.key);
+            let StepRef { key, step_id } = step;
+            vec![ExecutionEvent::StepCompleted {
+                key,
+                step_id,
+                attempt,
+                output,
+                http_status,
+                duration_ms,
+                completed_at: now,
+            }]
+        }
+        FailStep { step, error, output, http_status, duration_ms, retry_at, now } => {
+            let attempt = attempt_of(state, &step.key);
+            let StepRef { key, step_id } = step;
+            vec![ExecutionEvent::StepFailed {
+                key,
+                step_id,
+                attempt,
+                error,
+                output,
+                http_status,
+                duration_ms,
+                retry_at,
+                failed_at: now,
+            }]
+        }
+        MarkUnknown { step, reason } => {
+            let attempt = attempt_of(state, &step.key);
+            vec![ExecutionEvent::StepOutcomeUnknown { key: step.key, step_id: step.step_id, attempt, reason }]
+        }
+        ResolveStep { key, output, now } => resolve(state, key, output, now)?,
+        SkipStep { step } => vec![ExecutionEvent::StepSkipped { key: step.key, step_id: step.step_id }],
+        EnterStep { step, branch, count, now } => {
+            vec![ExecutionEvent::StepEntered { key: step.key, step_id: step.step_id, branch, count, started_at: now }]
+        }
+        Complete { output, now } => vec![ExecutionEvent::Completed { output, completed_at: now }],
+        Fail { key, error, now } => vec![ExecutionEvent::Failed { key, error, failed_at: now }],
+        Cancel { now } => vec![ExecutionEvent::Cancelled { cancelled_at: now }],
+    })
+}
+
+fn attempt_of(state: &Execution, key: &str) -> u32 {
+    state.steps.get(key).map_or(1, |s| s.attempt.max(1))
+}
+
+fn resolve(
+    state: &Execution,
+    key: String,
+    output: Option<Stored>,
+    now: DateTime<Utc>,
+) -> Result<Vec<ExecutionEvent>, Rejection> {
+    let unknown = state.steps.get(&key).filter(|s| s.status == StepStatus::OutcomeUnknown);
+    let Some(step) = unknown else {
+        return Err(Rejection::new(Code::Conflict, format!("The outcome of step {key:?} is not unknown.")));
+    };
+    let (step_id, attempt) = (step.step_id.clone(), step.attempt);
+    Ok(vec![match output {
+        Some(output) => ExecutionEvent::StepCompleted {
+            key,
+            step_id,
+            attempt,
+            output,
+            http_status: None,
+            duration_ms: 0,
+            completed_at: now,
+        },
+        None => ExecutionEvent::StepFailed {
+            key,
+            step_id,
+            attempt,
+            error: StepError {
+                code: "RESOLVED_AS_FAILED".into(),
+                message: "A person said that it did not take place.".into(),
+            },
+            output: None,
+            http_status: None,
+            duration_ms: 0,
+            retry_at: None,
+            failed_at: now,
+        },
+    }])
+}

@@ -1,0 +1,29 @@
+//! Everything APIQ decides, and nothing it does: no I/O, no clock, no randomness.
+//!
+//! Aggregates are folders named for their noun: `mod` holds the state, `command` decides, `event` names what happened.
+
+pub mod access;
+pub mod actor;
+pub mod aggregate;
+pub mod api_key;
+pub mod catalogue;
+pub mod connection;
+pub mod credential;
+pub mod delivery;
+pub mod error;
+pub mod event;
+pub mod execution;
+pub mod expression;
+pub mod ids;
+pub mod operation;
+pub mod organization;
+pub mod plan;
+pub mod policy;
+pub mod reservation;
+pub mod sealed;
+pub mod session;
+mod upcast;
+pub mod user;
+pub mod webhook;
+pub mod workflow;
+pub mod workspace;

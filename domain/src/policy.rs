@@ -1,0 +1,113 @@
+//! The permission matrix: the one place that says which role may do what.
+
+use crate::actor::Role;
+
+/// What a route needs. A route names exactly one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Permission {
+    /// Own profile and session.
+    SelfRead,
+    ApiKeyRead,
+    ApiKeyWrite,
+    ConnectionRead,
+    ConnectionWrite,
+    /// Makes a call with the real credential.
+    ConnectionTest,
+    CredentialRead,
+    CredentialWrite,
+    WorkflowRead,
+    WorkflowWrite,
+    WorkflowExecute,
+    ExecutionRead,
+    ExecutionControl,
+    PlanWrite,
+    LogRead,
+    WebhookRead,
+    WebhookWrite,
+    StatsRead,
+    ProjectionRead,
+}
+
+impl Permission {
+    pub const ALL: [Permission; 19] = [
+        Permission::SelfRead,
+        Permission::ApiKeyRead,
+        Permission::ApiKeyWrite,
+        Permission::ConnectionRead,
+        Permission::ConnectionWrite,
+        Permission::ConnectionTest,
+        Permission::CredentialRead,
+        Permission::CredentialWrite,
+        Permission::WorkflowRead,
+        Permission::WorkflowWrite,
+        Permission::WorkflowExecute,
+        Permission::ExecutionRead,
+        Permission::ExecutionControl,
+        Permission::PlanWrite,
+        Permission::LogRead,
+        Permission::WebhookRead,
+        Permission::WebhookWrite,
+        Permission::StatsRead,
+        Permission::ProjectionRead,
+    ];
+
+    /// `resource:action`, as shown to people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Permission::SelfRead => "self:read",
+            Permission::ApiKeyRead => "api-key:read",
+            Permission::ApiKeyWrite => "api-key:write",
+            Permission::ConnectionRead => "connection:read",
+            Permission::ConnectionWrite => "connection:write",
+            Permission::ConnectionTest => "connection:test",
+            Permission::CredentialRead => "credential:read",
+            Permission::CredentialWrite => "credential:write",
+            Permission::WorkflowRead => "workflow:read",
+            Permission::WorkflowWrite => "workflow:write",
+            Permission::WorkflowExecute => "workflow:execute",
+            Permission::ExecutionRead => "execution:read",
+            Permission::ExecutionControl => "execution:control",
+            Permission::PlanWrite => "plan:write",
+            Permission::LogRead => "log:read",
+            Permission::WebhookRead => "webhook:read",
+            Permission::WebhookWrite => "webhook:write",
+            Permission::StatsRead => "stats:read",
+            Permission::ProjectionRead => "projection:read",
+        }
+    }
+}
+
+/// May this role do it? An auditor reads everything, the log included, and changes nothing.
+pub fn allows(role: Role, permission: Permission) -> bool {
+    use Permission::*;
+    use Role::*;
+    match permission {
+        SelfRead => true,
+        ConnectionRead | WorkflowRead | ExecutionRead => true,
+        CredentialRead | WebhookRead => true,
+        ConnectionWrite | ConnectionTest | WorkflowWrite => matches!(role, Owner | Admin | Manager | Member),
+        WorkflowExecute | ExecutionControl | PlanWrite => matches!(role, Owner | Admin | Manager | Member),
+        CredentialWrite | WebhookWrite => matches!(role, Owner | Admin | Manager),
+        ApiKeyRead => matches!(role, Owner | Admin | Auditor),
+        ApiKeyWrite => matches!(role, Owner | Admin),
+        LogRead | StatsRead | ProjectionRead => matches!(role, Owner | Admin | Auditor),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auditor_changes_nothing_and_reads_everything() {
+        for permission in Permission::ALL {
+            let reads = permission.as_str().ends_with(":read");
+            assert_eq!(allows(Role::Auditor, permission), reads, "{permission:?}");
+        }
+    }
+
+    #[test]
+    fn owner_may_everything() {
+        assert!(Permission::ALL.into_iter().all(|p| allows(Role::Owner, p)));
+    }
+}
