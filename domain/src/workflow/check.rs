@@ -181,7 +181,7 @@ impl Checker<'_> {
         };
         match find(spec, call) {
             Ok(operation) => {
-                self.parameters(operation, call, path);
+                self.parameters(spec, operation, call, path);
                 self.bindings.insert(id.to_owned(), binding(operation));
             }
             Err((field, message)) => self.faults.add(format!("{path}.{field}"), message),
@@ -197,7 +197,7 @@ impl Checker<'_> {
         }
     }
 
-    fn parameters(&mut self, operation: &Operation, call: &ApiCall, path: &str) {
+    fn parameters(&mut self, spec: &SpecSummary, operation: &Operation, call: &ApiCall, path: &str) {
         let given = |name: &str, location: ParameterLocation| {
             let explicit = match location {
                 ParameterLocation::Path => call.path.contains_key(name),
@@ -210,7 +210,11 @@ impl Checker<'_> {
         for parameter in &operation.parameters {
             let ours = parameter.location == ParameterLocation::Header
                 && operation.idempotency_header() == Some(parameter.name.as_str());
-            if parameter.required && !ours && !given(&parameter.name, parameter.location) {
+            if parameter.required
+                && !ours
+                && !is_credential(spec, &parameter.name)
+                && !given(&parameter.name, parameter.location)
+            {
                 self.faults.add(format!("{path}.parameters.{}", parameter.name), "is required by the operation");
             }
         }
@@ -279,6 +283,13 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+/// Documents often list the credential as a required parameter; the connection supplies it.
+fn is_credential(spec: &SpecSummary, name: &str) -> bool {
+    let plain: String = name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    ["token", "accesstoken", "apikey", "xapikey", "authorization"].contains(&plain.as_str())
+        || spec.security_schemes.iter().any(|s| s.parameter_name.as_deref() == Some(name))
 }
 
 fn find<'a>(spec: &'a SpecSummary, call: &ApiCall) -> Result<&'a Operation, (&'static str, String)> {

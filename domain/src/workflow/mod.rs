@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::{
     aggregate::aggregate,
-    error::{Code, Faults, Rejection},
+    error::{Code, Faults, FieldError, Rejection},
     event::events,
 };
 
@@ -172,6 +172,21 @@ fn update(state: &Workflow, patch: WorkflowPatch) -> Result<Vec<WorkflowEvent>, 
         events.push(WorkflowEvent::StatusChanged { status });
     }
     Ok(events)
+}
+
+/// Every way in which an execution's input breaks the workflow's `inputSchema`; fields start with `input`.
+pub fn check_input(schema: &Value, input: &Value) -> Vec<FieldError> {
+    let Ok(validator) = jsonschema::validator_for(schema) else {
+        return vec![FieldError::new("input", "the workflow's inputSchema is no valid JSON Schema")];
+    };
+    let field = |pointer: &str| {
+        let dotted = pointer.split('/').filter(|p| !p.is_empty()).map(|p| match p.parse::<usize>() {
+            Ok(index) => format!("[{index}]"),
+            Err(_) => format!(".{}", p.replace("~1", "/").replace("~0", "~")),
+        });
+        format!("input{}", dotted.collect::<String>())
+    };
+    validator.iter_errors(input).map(|e| FieldError::new(field(e.instance_path().as_str()), e.to_string())).collect()
 }
 
 aggregate!(Workflow, "workflow", WorkflowCommand, WorkflowEvent, decide);

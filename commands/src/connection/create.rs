@@ -1,0 +1,87 @@
+//! A new connection, with its credential and document when they came along.
+
+use domain::{
+    connection::{AuthScheme, Connection, ConnectionCommand, SpecSource},
+    credential::{Credential, CredentialCommand},
+    error::{Code, Faults},
+    ids::{ConnectionId, CredentialId},
+};
+use secrecy::SecretString;
+
+use super::check_address;
+use crate::{
+    App, Context, Failure, Outcome,
+    unit::{Unit, fresh},
+};
+
+#[derive(Debug, Default)]
+pub struct CreateConnection {
+    pub name: String,
+    pub description: Option<String>,
+    pub spec_url: Option<String>,
+    /// The document itself, JSON or YAML.
+    pub spec: Option<String>,
+    pub base_url: Option<String>,
+    pub auth: AuthScheme,
+    /// The credential's value: key, token, or `user:password`.
+    pub secret: Option<SecretString>,
+}
+
+pub async fn create(app: &App, context: &Context, input: CreateConnection) -> Outcome<ConnectionId> {
+    check(&input)?;
+    check_address(app, "specUrl", input.spec_url.as_deref())?;
+    check_address(app, "baseUrl", input.base_url.as_deref())?;
+    let id: ConnectionId = app.new_id();
+    let workspace = context.actor.workspace;
+    let source = match (input.spec_url, &input.spec) {
+        (Some(url), _) => SpecSource::Url { url },
+        (None, Some(text)) => SpecSource::Upload { blob: upload(app, context, text).await? },
+        (None, None) => SpecSource::None,
+    };
+    let credential_id: Option<CredentialId> = input.secret.is_some().then(|| app.new_id());
+    let mut unit = Unit::new(app, context).await?;
+    let kind = input.auth.as_str();
+    unit.stage(
+        &mut fresh::<Connection>(id.0),
+        ConnectionCommand::Create {
+            name: input.name.clone(),
+            description: input.description,
+            source,
+            base_url: input.base_url,
+            auth: input.auth.clone(),
+            credential: credential_id,
+        },
+    )?;
+    if let (Some(credential), Some(secret)) = (credential_id, &input.secret) {
+        // Stored before the event that names it; without the event it is unreachable.
+        let value = app.vault().store_credential(workspace, credential, 1, secret).await?;
+        let name = format!("{} credential", input.name);
+        let command = CredentialCommand::Create { name, kind: kind.into(), connection: Some(id), value };
+        unit.stage(&mut fresh::<Credential>(credential.0), command)?;
+    }
+    unit.commit(id).await
+}
+
+/// Stores an uploaded document; too big is said at once.
+pub(super) async fn upload(app: &App, context: &Context, text: &str) -> Result<String, Failure> {
+    let limit = app.settings().spec_max_bytes;
+    if text.len() > limit {
+        let message = format!("The document has {} bytes; at most {limit} are taken.", text.len());
+        return Err(Failure::rejected(Code::PayloadTooLarge, message));
+    }
+    Ok(app.store().put_blob(context.actor.workspace.0, text.as_bytes()).await?)
+}
+
+fn check(input: &CreateConnection) -> Result<(), Failure> {
+    let mut faults = Faults::default();
+    if input.spec_url.is_some() && input.spec.is_some() {
+        faults.add("spec", "give specUrl or spec, not both");
+    }
+    if input.spec.as_ref().is_some_and(|s| s.trim().is_empty()) {
+        faults.add("spec", "is empty");
+    }
+    if input.auth == AuthScheme::None && input.secret.is_some() {
+        faults.add("authConfig", "authType is none: there is nothing to authenticate with");
+    }
+    Ok(faults.into_result()?)
+}

@@ -1,0 +1,37 @@
+//! Deletes a connection and destroys the value of its credential.
+
+use domain::{
+    connection::ConnectionCommand,
+    credential::{Credential, CredentialCommand},
+    ids::ConnectionId,
+};
+
+use super::load;
+use crate::{App, Context, Outcome, unit::Unit};
+
+pub async fn delete(app: &App, context: &Context, id: ConnectionId) -> Outcome<()> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let mut connection = load(app, context.actor.workspace, id).await?;
+        let credential_id = connection.state.credential;
+        let mut unit = Unit::new(app, context).await?;
+        unit.stage(&mut connection, ConnectionCommand::Delete)?;
+        if let Some(credential_id) = credential_id {
+            let mut credential = app.store().load::<Credential>(credential_id.0).await?;
+            if credential.state.is_live() {
+                unit.stage(&mut credential, CredentialCommand::Delete)?;
+            }
+        }
+        match unit.commit(()).await {
+            Err(failure) if failure.is_conflict() && attempt < 8 => continue,
+            Err(failure) => return Err(failure),
+            Ok(done) => {
+                if let Some(credential_id) = credential_id {
+                    app.vault().destroy_credential(context.actor.workspace, credential_id).await?;
+                }
+                return Ok(done);
+            }
+        }
+    }
+}

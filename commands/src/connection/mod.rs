@@ -1,0 +1,40 @@
+//! Connections: create, change, refresh, test, delete; and what the ingester records.
+
+mod create;
+mod delete;
+mod ingest;
+mod refresh;
+mod test;
+mod update;
+
+pub use create::{CreateConnection, create};
+pub use delete::delete;
+use domain::{
+    connection::Connection,
+    error::{Code, Rejection},
+    ids::{ConnectionId, WorkspaceId},
+};
+use event_store::Loaded;
+pub use ingest::{record_failure, record_spec, start_ingestion};
+pub use refresh::refresh;
+pub use test::test;
+pub use update::update;
+
+use crate::{App, Failure, unit};
+
+fn target(id: ConnectionId) -> (uuid::Uuid, Code, &'static str) {
+    (id.0, Code::ConnectionNotFound, "connection")
+}
+
+/// A live connection of the workspace.
+pub async fn load(app: &App, workspace: WorkspaceId, id: ConnectionId) -> Result<Loaded<Connection>, Failure> {
+    let (uuid, code, noun) = target(id);
+    let loaded = unit::owned::<Connection>(app, workspace, uuid, code, noun).await?;
+    if loaded.state.is_live() { Ok(loaded) } else { Err(Rejection::not_found(code, noun).into()) }
+}
+
+/// Refuses what will never be called, by its looks; names the field.
+pub(crate) fn check_address(app: &App, field: &str, url: Option<&str>) -> Result<(), Failure> {
+    let Some(url) = url else { return Ok(()) };
+    app.ports().addresses.check(url).map_err(|why| Rejection::field(field, why).into())
+}

@@ -1,0 +1,42 @@
+//! A harmless call with the real credential; the read is in the log before the value is opened.
+
+use domain::{
+    connection::{Connection, ConnectionCommand},
+    credential::Credential,
+    ids::ConnectionId,
+};
+use vault::ReadReceipt;
+
+use super::{load, target};
+use crate::{
+    App, Context, Outcome,
+    ports::{TestReport, TestTarget},
+    unit::change,
+};
+
+pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<TestReport> {
+    let connection = load(app, context.actor.workspace, id).await?.state;
+    let mut secret = None;
+    if let Some(credential) = connection.credential {
+        let version = app.store().load::<Credential>(credential.0).await?.state.version;
+        let read = |_: &Connection| {
+            Ok(ConnectionCommand::ReadCredential { credential, version, purpose: "connection_test".into() })
+        };
+        let at = change(app, context, target(id), None, read).await?.at;
+        let receipt = ReadReceipt { committed_at: at, credential, version };
+        secret = Some(app.vault().reveal(context.actor.workspace, &receipt).await?);
+    }
+    let spec = app.spec_of(&connection).await?;
+    let base_url = connection.effective_base_url();
+    let report = app.ports().tester.test(TestTarget { base_url, auth: connection.auth, secret, spec }).await;
+    let record = |_: &Connection| {
+        Ok(ConnectionCommand::RecordTest {
+            ok: report.ok,
+            message: report.message.clone(),
+            status: report.status,
+            elapsed_ms: report.elapsed_ms,
+        })
+    };
+    let done = change(app, context, target(id), None, record).await?;
+    Ok(done.map(|_| report))
+}

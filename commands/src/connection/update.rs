@@ -1,0 +1,21 @@
+//! Changes of a connection's own fields.
+
+use domain::{
+    connection::{Connection, ConnectionCommand, ConnectionPatch},
+    ids::ConnectionId,
+};
+
+use super::{check_address, target};
+use crate::{App, Context, Outcome, unit::change};
+
+pub async fn update(
+    app: &App,
+    context: &Context,
+    id: ConnectionId,
+    expected_version: Option<i64>,
+    patch: ConnectionPatch,
+) -> Outcome<()> {
+    check_address(app, "baseUrl", patch.base_url.as_deref())?;
+    let command = |_: &Connection| Ok(ConnectionCommand::Update(patch.clone()));
+    Ok(change(app, context, target(id), expected_version, command).await?.map(|_| ()))
+}

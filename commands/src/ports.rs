@@ -1,0 +1,79 @@
+//! What use cases ask of the outside while a client waits. Implemented in `executors`, wired at the composition root.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use domain::{connection::AuthScheme, ids::WorkspaceId, operation::SpecSummary};
+use secrecy::SecretString;
+use serde_json::Value;
+
+#[derive(Clone)]
+pub struct Ports {
+    pub planner: Arc<dyn Planner>,
+    pub tester: Arc<dyn ConnectionTester>,
+    pub addresses: Arc<dyn AddressCheck>,
+}
+
+/// A first look at a URL that a user typed: what is forbidden by its looks is refused before it is stored.
+pub trait AddressCheck: Send + Sync {
+    /// `Err` says in words why requests to this URL will never be sent.
+    fn check(&self, url: &str) -> Result<(), String>;
+}
+
+/// What a connection test calls.
+pub struct TestTarget {
+    pub base_url: Option<String>,
+    pub auth: AuthScheme,
+    pub secret: Option<SecretString>,
+    pub spec: Option<Arc<SpecSummary>>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct TestReport {
+    pub ok: bool,
+    /// In words: what was tried, what is wrong, what to do.
+    pub message: String,
+    pub status: Option<u16>,
+    pub elapsed_ms: u64,
+}
+
+#[async_trait]
+pub trait ConnectionTester: Send + Sync {
+    async fn test(&self, target: TestTarget) -> TestReport;
+}
+
+pub struct PlanAsk {
+    pub workspace: WorkspaceId,
+    pub message: String,
+    /// Earlier messages, oldest first: role and content.
+    pub previous: Vec<(String, String)>,
+}
+
+/// A draft: nothing of it has run.
+#[derive(Debug, Clone)]
+pub struct PlanProposal {
+    pub name: String,
+    pub steps: Vec<Value>,
+    pub input_schema: Option<Value>,
+    pub explanation: String,
+    pub confidence: f32,
+    /// `llm` or `offline`.
+    pub planner: String,
+    pub candidates: Vec<Value>,
+    pub warnings: Vec<String>,
+    pub questions: Vec<String>,
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PlanFailure {
+    /// Nothing is connected, or nothing fits; the sentence says what to do.
+    #[error("{0}")]
+    Nothing(String),
+    #[error("the planner cannot be reached: {0}")]
+    Unavailable(String),
+}
+
+#[async_trait]
+pub trait Planner: Send + Sync {
+    async fn plan(&self, ask: PlanAsk) -> Result<PlanProposal, PlanFailure>;
+}

@@ -1,0 +1,74 @@
+//! From a client's JSON to a stored version: parse, check against the connected operations, bind, store.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use domain::{
+    connection::{Connection, IngestionStatus},
+    error::{FieldError, Rejection},
+    ids::{ConnectionId, WorkspaceId},
+    operation::SpecSummary,
+    workflow::{Definition, Version, check},
+};
+use serde_json::Value;
+
+use crate::{App, Failure};
+
+pub(crate) struct Saved {
+    pub definition_hash: String,
+    pub step_count: u32,
+}
+
+pub(crate) async fn save(app: &App, workspace: WorkspaceId, definition: &Value) -> Result<Saved, Failure> {
+    let version = checked(app, workspace, definition).await?.map_err(Rejection::invalid)?;
+    let bytes = serde_json::to_vec(&version).map_err(|e| Failure::Internal(e.to_string()))?;
+    let definition_hash = app.store().put_blob(workspace.0, &bytes).await?;
+    let step_count = count(&version.definition);
+    Ok(Saved { definition_hash, step_count })
+}
+
+/// All faults at once, or the version as it will be stored.
+pub(crate) async fn checked(
+    app: &App,
+    workspace: WorkspaceId,
+    definition: &Value,
+) -> Result<Result<Version, Vec<FieldError>>, Failure> {
+    let parsed = match Definition::parse(definition) {
+        Ok(parsed) => parsed,
+        Err(faults) => return Ok(Err(faults)),
+    };
+    let mut specs: BTreeMap<ConnectionId, Option<Arc<SpecSummary>>> = BTreeMap::new();
+    let mut faults = Vec::new();
+    for id in parsed.connections() {
+        let loaded = app.store().load::<Connection>(id.0).await?;
+        let connection = loaded.state;
+        if loaded.workspace != Some(workspace.0) || !connection.is_live() {
+            // `check` names each step that uses it.
+            continue;
+        }
+        match (&connection.facts, connection.ingestion) {
+            (None, IngestionStatus::Succeeded) => {
+                specs.insert(id, None);
+            }
+            (None, status) => faults.push(FieldError::new(
+                "steps",
+                format!("connection {id} has no operations yet: its ingestionStatus is {}", status.as_str()),
+            )),
+            (Some(facts), _) => {
+                specs.insert(id, Some(app.spec(&facts.operations_hash).await?));
+            }
+        }
+    }
+    if !faults.is_empty() {
+        return Ok(Err(faults));
+    }
+    let connections = specs.iter().map(|(id, spec)| (*id, spec.as_deref())).collect();
+    Ok(check::check(&parsed, &connections).map(|bindings| Version { definition: parsed.to_json(), bindings }))
+}
+
+fn count(definition: &Value) -> u32 {
+    let mut count = 0;
+    if let Ok(parsed) = Definition::parse(definition) {
+        parsed.walk(&mut |_| count += 1);
+    }
+    count
+}

@@ -1,0 +1,37 @@
+//! Changes of a workflow; other steps are a new version.
+
+use domain::{
+    ids::WorkflowId,
+    workflow::{Status, Workflow, WorkflowCommand, WorkflowPatch},
+};
+use serde_json::Value;
+
+use super::{save, target};
+use crate::{App, Context, Outcome, unit::change};
+
+#[derive(Debug, Default)]
+pub struct UpdateWorkflow {
+    pub name: Option<String>,
+    pub description: Option<String>,
+    pub definition: Option<Value>,
+    pub status: Option<Status>,
+}
+
+pub async fn update(
+    app: &App,
+    context: &Context,
+    id: WorkflowId,
+    expected_version: Option<i64>,
+    input: UpdateWorkflow,
+) -> Outcome<()> {
+    let definition = match &input.definition {
+        Some(definition) => {
+            let saved = save(app, context.actor.workspace, definition).await?;
+            Some((saved.definition_hash, saved.step_count))
+        }
+        None => None,
+    };
+    let patch = WorkflowPatch { name: input.name, description: input.description, definition, status: input.status };
+    let command = |_: &Workflow| Ok(WorkflowCommand::Update(patch.clone()));
+    Ok(change(app, context, target(id), expected_version, command).await?.map(|_| ()))
+}

@@ -1,0 +1,154 @@
+//! What can go wrong with an outgoing request, in terms a caller can act on.
+//!
+//! No text here carries a query string, a header value, credentials or an address that a name resolved to: errors
+//! travel into events, logs and answers.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+/// Why an outgoing request gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EgressError {
+    /// The URL (of the request, or in a redirect's `Location`) cannot be called at all.
+    #[error("the URL is not valid: {reason}")]
+    InvalidUrl { reason: String },
+    /// A header or the method cannot be sent. Names every wrong one.
+    #[error("the request is not valid: {reason}")]
+    InvalidRequest { reason: String },
+    #[error("only http and https URLs may be called, not `{scheme}`")]
+    BlockedScheme { scheme: String },
+    /// The host is, or resolves to, an address that the policy closes. `host` is as it was written in the URL.
+    #[error("`{host}` may not be called: its address is closed to outgoing requests")]
+    BlockedAddress { host: String },
+    /// The host and port are one of the operator's own listeners.
+    #[error("`{host}` may not be called on port {port}: it is closed to outgoing requests")]
+    BlockedPort { host: String, port: u16 },
+    /// The server answered with a redirect that would weaken the request or hand its credentials on.
+    #[error("the redirect to `{host}` was not followed: {reason}")]
+    RedirectRefused { host: String, reason: &'static str },
+    #[error("the name `{host}` could not be resolved")]
+    Dns { host: String },
+    #[error("no connection to `{host}`: {reason}")]
+    Connect { host: String, reason: String },
+    #[error("no secure connection to `{host}`: {reason}")]
+    Tls { host: String, reason: String },
+    /// `sent` is false only when it is certain that no byte of the request had left.
+    #[error("no answer from `{host}` within {} ms", after.as_millis())]
+    Timeout { host: String, after: Duration, sent: bool },
+    /// The connection broke after the request had begun to leave.
+    #[error("the connection to `{host}` broke before the answer was complete: {reason}")]
+    Interrupted { host: String, reason: String },
+    #[error("more than {limit} redirects")]
+    TooManyRedirects { limit: usize },
+    /// `limit` in bytes, counted after decompression.
+    #[error("the answer is larger than {limit} bytes")]
+    ResponseTooLarge { limit: u64 },
+    /// The server answered with something that is not HTTP, or with a body it encoded wrongly.
+    #[error("the answer of `{host}` is not valid HTTP: {reason}")]
+    Protocol { host: String, reason: String },
+    /// The client itself could not be built (no root certificates, for example). Only from `Egress::new`.
+    #[error("the HTTP client could not be started: {reason}")]
+    Client { reason: String },
+}
+
+impl EgressError {
+    /// True when the request may have reached a server whose answer is not known in full, so that repeating a call
+    /// that is not idempotent could apply it twice.
+    ///
+    /// False for what is refused before the first byte leaves, and for a redirect that was not followed: there the
+    /// server's answer is known (it was the redirect), and trying again would give the same refusal.
+    pub fn is_outcome_unknown(&self) -> bool {
+        match self {
+            Self::Timeout { sent, .. } => *sent,
+            Self::Interrupted { .. } | Self::Protocol { .. } => true,
+            Self::TooManyRedirects { .. } | Self::ResponseTooLarge { .. } => true,
+            Self::InvalidUrl { .. } | Self::InvalidRequest { .. } | Self::BlockedScheme { .. } => false,
+            Self::BlockedAddress { .. } | Self::BlockedPort { .. } | Self::RedirectRefused { .. } => false,
+            Self::Dns { .. } | Self::Connect { .. } | Self::Tls { .. } | Self::Client { .. } => false,
+        }
+    }
+
+    /// True when the same request may succeed later without anybody changing anything. Says nothing about whether it
+    /// is safe to repeat: see [`Self::is_outcome_unknown`].
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Dns { .. }
+                | Self::Connect { .. }
+                | Self::Tls { .. }
+                | Self::Timeout { .. }
+                | Self::Interrupted { .. }
+                | Self::Protocol { .. }
+        )
+    }
+
+    /// The same failure on a redirect's target: the first server has had the request already, so what would be a
+    /// clean "nothing was sent" becomes an interrupted exchange.
+    pub(super) fn after_redirect(self) -> Self {
+        match self {
+            Self::Dns { host } => Self::Interrupted { host, reason: "the redirect's name did not resolve".into() },
+            Self::Connect { host, reason } | Self::Tls { host, reason } => Self::Interrupted { host, reason },
+            Self::Timeout { host, after, .. } => Self::Timeout { host, after, sent: true },
+            other => other,
+        }
+    }
+
+    /// Sorts a failure of the HTTP client. `host` as written in the URL, `after` the request's whole time limit.
+    pub(super) fn from_client(error: &reqwest::Error, host: &str, after: Duration) -> Self {
+        let host = host.to_owned();
+        if error.is_connect() {
+            // The connector failed: TCP, TLS and the client's connect timeout all end here, before any byte of HTTP.
+            if error.is_timeout() {
+                return Self::Timeout { host, after, sent: false };
+            }
+            if let Some(tls) = find::<rustls::Error>(error) {
+                return Self::Tls { host, reason: tls.to_string() };
+            }
+            return Self::Connect { host, reason: connect_reason(error).to_owned() };
+        }
+        if error.is_timeout() {
+            return Self::Timeout { host, after, sent: true };
+        }
+        if error.is_builder() {
+            return Self::InvalidRequest { reason: "it cannot be expressed in HTTP".into() };
+        }
+        // The transport first: a body that was cut short is reported as one that could not be decoded, too.
+        match find::<hyper::Error>(error) {
+            Some(hyper) if hyper.is_parse() => Self::Protocol { host, reason: hyper.to_string() },
+            Some(hyper) => Self::Interrupted { host, reason: hyper.to_string() },
+            None if error.is_decode() => {
+                Self::Protocol { host, reason: "its body is not in the encoding it names".into() }
+            }
+            None => Self::Interrupted { host, reason: "the exchange was cut short".into() },
+        }
+    }
+}
+
+/// A word for why TCP did not connect; the system's own text would name the address.
+fn connect_reason(error: &reqwest::Error) -> &'static str {
+    use std::io::ErrorKind;
+    match find::<std::io::Error>(error).map(std::io::Error::kind) {
+        Some(ErrorKind::ConnectionRefused) => "connection refused",
+        Some(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable) => "unreachable",
+        Some(ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::UnexpectedEof) => {
+            "connection closed by the server"
+        }
+        _ => "connection failed",
+    }
+}
+
+/// The first error of type `T` in the chain. `io::Error` hides what it wraps from `source()`, so it is opened.
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        current = match wrapped {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    None
+}

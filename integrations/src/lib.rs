@@ -1,0 +1,4 @@
+//! (empty)
+pub mod egress;
+pub mod openapi;
+pub mod planner;

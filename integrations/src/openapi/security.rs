@@ -1,0 +1,83 @@
+//! How a document wants to be authorised: schemes (3.x and 2.0) and the requirements that name them.
+
+use domain::operation::{ParameterLocation, SecurityRequirement, SecurityScheme};
+
+use super::context::{Context, MAX_NAME, SHORT};
+use super::tape::Id;
+
+const MAX_SCHEMES: usize = 200;
+const MAX_REQUIREMENTS: usize = 50;
+const MAX_SCOPES: usize = 100;
+
+pub fn schemes(ctx: &Context<'_, '_>) -> Vec<SecurityScheme> {
+    let path: &[&str] = if ctx.v2 { &["securityDefinitions"] } else { &["components", "securitySchemes"] };
+    let Some(group) = ctx.at(path) else { return Vec::new() };
+    let members = ctx.unique_members(group);
+    members.into_iter().take(MAX_SCHEMES).filter_map(|(name, at)| scheme(ctx, name, at)).collect()
+}
+
+fn scheme(ctx: &Context<'_, '_>, name: &str, at: Id) -> Option<SecurityScheme> {
+    let target = ctx.refs.follow(at)?;
+    let Some(kind) = ctx.text(target, "type") else {
+        ctx.warn(at, "a security scheme needs a `type`: it is left out");
+        return None;
+    };
+    let mut scheme = SecurityScheme {
+        name: ctx.keep(name, MAX_NAME),
+        kind: ctx.keep(kind, 40),
+        scheme: None,
+        location: None,
+        parameter_name: None,
+    };
+    match kind {
+        // 2.0 had a type of its own for it.
+        "basic" => (scheme.kind, scheme.scheme) = ("http".to_string(), Some("basic".to_string())),
+        "http" => {
+            scheme.scheme = ctx.clipped(target, "scheme", 40).map(|s| s.to_ascii_lowercase());
+            if scheme.scheme.is_none() {
+                ctx.warn(at, "an `http` security scheme needs a `scheme`");
+            }
+        }
+        "apiKey" => {
+            scheme.location = ctx.text(target, "in").and_then(key_location);
+            scheme.parameter_name = ctx.clipped(target, "name", MAX_NAME);
+            if scheme.location.is_none() || scheme.parameter_name.is_none() {
+                ctx.warn(at, "an `apiKey` security scheme needs a `name` and `in: header`, `query` or `cookie`");
+            }
+        }
+        "oauth2" | "openIdConnect" | "mutualTLS" => {}
+        _ => ctx.warn(at, "this `type` of security scheme is not known"),
+    }
+    Some(scheme)
+}
+
+fn key_location(text: &str) -> Option<ParameterLocation> {
+    match text {
+        "header" => Some(ParameterLocation::Header),
+        "query" => Some(ParameterLocation::Query),
+        "cookie" => Some(ParameterLocation::Cookie),
+        _ => None,
+    }
+}
+
+/// The schemes a list of requirements names, each once, in document order. Alternatives and schemes that are needed
+/// together look alike here; the empty alternative (`{}`) adds nothing.
+pub fn requirements(ctx: &Context<'_, '_>, list: Id, known: &[SecurityScheme]) -> Vec<SecurityRequirement> {
+    let mut found: Vec<SecurityRequirement> = Vec::new();
+    let named = ctx.doc.items(list).take(MAX_REQUIREMENTS).flat_map(|alternative| ctx.doc.members(alternative));
+    for (name, scopes) in named.take(MAX_REQUIREMENTS) {
+        if name.len() > MAX_NAME || found.iter().any(|r| r.scheme == name) {
+            continue;
+        }
+        if !known.iter().any(|s| s.name == name) {
+            ctx.warn(scopes, format!("there is no security scheme `{name}`"));
+        }
+        ctx.charge(64);
+        let scopes = ctx.doc.items(scopes).take(MAX_SCOPES).filter_map(|v| ctx.doc.scalar(v));
+        found.push(SecurityRequirement {
+            scheme: ctx.keep(name, MAX_NAME),
+            scopes: scopes.map(|s| ctx.keep(s, SHORT)).collect(),
+        });
+    }
+    found
+}

@@ -1,0 +1,22 @@
+//! What can go wrong with secrets. No variant holds one.
+
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    #[error("the vault's tables cannot be reached: {0}")]
+    Database(#[from] sqlx::Error),
+    #[error("the master key must be 32 bytes in base64 (44 characters); make one with: openssl rand -base64 32")]
+    MasterKeyShape,
+    #[error("the master key is not the one this database's secrets were encrypted with")]
+    MasterKeyWrong,
+    /// The subject's key was destroyed: the value is gone for good.
+    #[error("the value was erased")]
+    Erased,
+    #[error("the value cannot be decrypted: it was changed, or belongs to somebody else")]
+    Tampered,
+    #[error("there is no such credential version")]
+    CredentialMissing,
+    #[error("the value cannot be encoded: {0}")]
+    Encoding(String),
+    #[error("the vault's worker is gone")]
+    Worker,
+}
