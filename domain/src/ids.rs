@@ -116,6 +116,25 @@ typed_ids! {
     RequestId = "req";
 }
 
+/// The TypeID text of an aggregate of this type; the plain UUID where the type has no public id.
+pub fn typed(aggregate_type: &str, id: Uuid) -> String {
+    match aggregate_type {
+        "user" => UserId(id).to_string(),
+        "organization" => OrganizationId(id).to_string(),
+        "workspace" => WorkspaceId(id).to_string(),
+        "session" => SessionId(id).to_string(),
+        "api_key" => ApiKeyId(id).to_string(),
+        "connection" => ConnectionId(id).to_string(),
+        "credential" => CredentialId(id).to_string(),
+        "workflow" => WorkflowId(id).to_string(),
+        "execution" => ExecutionId(id).to_string(),
+        "plan" => PlanId(id).to_string(),
+        "webhook" => WebhookId(id).to_string(),
+        "delivery" => DeliveryId(id).to_string(),
+        _ => id.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,6 +34,23 @@ pub async fn read_after(
     rows.iter().map(event_of).collect()
 }
 
+/// The event at a place of the log.
+pub async fn read_event(executor: impl PgExecutor<'_>, at: LogPosition) -> Result<Option<RecordedEvent>, sqlx::Error> {
+    let row = sqlx::query(
+        "select e.generation, e.transaction_id::text as xid, e.position, e.workspace_id, e.aggregate_type,
+                e.aggregate_id, e.sequence, e.event_type, e.event_version, e.payload::text as payload,
+                e.metadata::text as metadata, e.event_id, e.recorded_at
+           from log.events e
+          where e.generation = $1 and e.transaction_id = $2::text::xid8 and e.position = $3",
+    )
+    .bind(at.generation)
+    .bind(at.transaction_id.to_string())
+    .bind(at.position)
+    .fetch_optional(executor)
+    .await?;
+    row.as_ref().map(event_of).transpose()
+}
+
 /// One stream from its first event; at most `limit`.
 pub async fn read_stream(
     executor: impl PgExecutor<'_>,

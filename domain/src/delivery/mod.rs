@@ -40,7 +40,7 @@ events! {
 /// Waits before attempts 2, 3, …: seconds. The sum is about three and a half days.
 pub const SCHEDULE: [i64; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum DeliveryCommand {
     Schedule {
         webhook: WebhookId,

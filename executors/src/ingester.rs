@@ -1,0 +1,203 @@
+//! Ingestion: fetches a connection's document, normalises it, stores both as blobs, records what it found.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use commands::{App, Context, Failure, connection};
+use domain::{
+    connection::{Connection, SpecChanges, SpecFacts, SpecSource},
+    ids::{ConnectionId, WorkspaceId},
+    operation::{SpecProblem, SpecSummary},
+};
+use integrations::{
+    egress::{Egress, EgressError, OutboundRequest},
+    openapi::{self, Format, Ingested, Limits},
+};
+use projections::{Due, SystemReads};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Liveness,
+    nats::NatsError,
+    supervise::supervise,
+    wake::{Work, consume},
+};
+
+const AT_ONCE: usize = 2;
+const SWEEP: Duration = Duration::from_secs(2);
+/// An ingestion that began this long ago and did not end has lost its executor.
+const STALE: TimeDelta = TimeDelta::seconds(90);
+/// Events keep this many warnings and sentences; the blob has them all.
+const SHOWN: usize = 50;
+
+#[derive(Clone)]
+pub struct Ingester {
+    app: App,
+    egress: Egress,
+    liveness: Liveness,
+    limits: Limits,
+}
+
+impl Ingester {
+    pub fn new(app: App, egress: Egress, liveness: Liveness, limits: Limits) -> Self {
+        Self { app, egress, liveness, limits }
+    }
+
+    pub async fn run(self, client: async_nats::Client, reads: SystemReads, shutdown: CancellationToken) {
+        let woken = supervise("ingester", shutdown.clone(), || self.consume(&client));
+        let swept = supervise("ingestion sweep", shutdown.clone(), || self.sweep(&reads));
+        tokio::join!(woken, swept);
+    }
+
+    async fn consume(&self, client: &async_nats::Client) -> Result<(), NatsError> {
+        let work = Work {
+            client,
+            name: "ingestion",
+            filter: "apiq.events.*.connection.*",
+            at_once: AT_ONCE,
+            ack_wait: Duration::from_secs(30),
+        };
+        consume(work, |wake| {
+            let ingester = self.clone();
+            async move {
+                if matches!(wake.event_type.as_str(), "connection.created" | "connection.refresh_requested") {
+                    ingester.work_on(WorkspaceId(wake.workspaceid), ConnectionId(wake.aggregateid)).await;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Connections whose wake-up was lost, or whose ingester died.
+    async fn sweep(&self, reads: &SystemReads) -> Result<(), NatsError> {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            let open = reads.connections_to_ingest(self.app.now() - STALE, 20).await.map_err(NatsError::of)?;
+            for Due { workspace, id } in open {
+                self.work_on(workspace, id).await;
+            }
+        }
+    }
+
+    async fn work_on(&self, workspace: WorkspaceId, id: ConnectionId) {
+        if let Err(error) = self.ingest(workspace, id).await {
+            tracing::warn!(connection = %id, %error, "an ingestion could not be recorded");
+        }
+    }
+
+    async fn ingest(&self, workspace: WorkspaceId, id: ConnectionId) -> Result<(), Failure> {
+        let context = Context::system(self.liveness.name(), workspace, id.0);
+        let connection = match connection::load(&self.app, workspace, id).await {
+            Ok(loaded) => loaded.state,
+            // Deleted meanwhile.
+            Err(Failure::Rejected(_)) => return Ok(()),
+            Err(other) => return Err(other),
+        };
+        if connection.source == SpecSource::None || !connection::start_ingestion(&self.app, &context, id).await? {
+            return Ok(());
+        }
+        match self.read(&connection).await {
+            Ok((bytes, ingested)) => self.record(&context, id, &connection, &bytes, ingested).await,
+            Err(problems) => {
+                tracing::info!(connection = %id, ?problems, "a document could not be taken");
+                connection::record_failure(&self.app, &context, id, problems).await
+            }
+        }
+    }
+
+    async fn read(&self, connection: &Connection) -> Result<(Vec<u8>, Ingested), Vec<SpecProblem>> {
+        let bytes = match &connection.source {
+            SpecSource::Url { url } => self.fetch(url).await.map_err(problem)?,
+            SpecSource::Upload { blob } => self
+                .app
+                .store()
+                .blob(blob)
+                .await
+                .map_err(|e| problem(format!("The stored document cannot be read: {e}")))?,
+            SpecSource::None => return Err(problem("The connection has no document.".into())),
+        };
+        let limits = self.limits.clone();
+        let parsed = tokio::task::spawn_blocking(move || {
+            let ingested = openapi::ingest(&bytes, &limits);
+            (bytes, ingested)
+        })
+        .await;
+        match parsed {
+            Ok((bytes, Ok(ingested))) => Ok((bytes, ingested)),
+            Ok((_, Err(error))) => Err(error.problems.into_iter().take(SHOWN).collect()),
+            Err(panic) => {
+                tracing::error!(%panic, "the ingester broke on a document");
+                Err(problem("The document could not be read: an internal error.".into()))
+            }
+        }
+    }
+
+    async fn fetch(&self, url: &str) -> Result<Vec<u8>, String> {
+        let request = OutboundRequest::get(url)
+            .header("Accept", "application/json, application/yaml, text/yaml, */*;q=0.5")
+            .timeout(Duration::from_secs(30))
+            .max_response_bytes(self.limits.max_bytes as u64);
+        match self.egress.send(request).await {
+            Ok(answer) if answer.status == 200 => Ok(answer.body.to_vec()),
+            Ok(answer) => Err(format!("The document's server answered {} instead of 200.", answer.status)),
+            Err(EgressError::ResponseTooLarge { limit }) => Err(format!("The document has more than {limit} bytes.")),
+            Err(error) => Err(format!("The document cannot be fetched: {error}")),
+        }
+    }
+
+    async fn record(
+        &self,
+        context: &Context,
+        id: ConnectionId,
+        before: &Connection,
+        bytes: &[u8],
+        ingested: Ingested,
+    ) -> Result<(), Failure> {
+        let app = &self.app;
+        let workspace = context.actor.workspace;
+        let summary = ingested.summary;
+        let operations = serde_json::to_vec(&summary).map_err(|e| Failure::Internal(e.to_string()))?;
+        let spec_hash = app.store().put_blob(workspace.0, bytes).await?;
+        let operations_hash = app.store().put_blob(workspace.0, &operations).await?;
+        let changes = match &before.facts {
+            Some(old) => changes(&*app.spec(&old.operations_hash).await?, &summary),
+            None => SpecChanges { added: count(summary.operations.len()), ..SpecChanges::default() },
+        };
+        let facts = SpecFacts {
+            spec_hash,
+            operations_hash,
+            spec_version: summary.spec_version,
+            title: summary.title,
+            api_version: summary.version,
+            format: match ingested.format {
+                Format::Json => "json".into(),
+                Format::Yaml => "yaml".into(),
+            },
+            size: bytes.len() as u64,
+            endpoint_count: count(summary.operations.len()),
+            webhook_count: count(summary.webhook_count),
+            servers: summary.servers.into_iter().take(10).collect(),
+            warning_count: count(summary.warnings.len()),
+            warnings: summary.warnings.into_iter().take(SHOWN).collect(),
+        };
+        connection::record_spec(app, context, id, facts, changes).await
+    }
+}
+
+fn changes(old: &SpecSummary, new: &SpecSummary) -> SpecChanges {
+    let diff = openapi::operations_diff(old, new);
+    SpecChanges {
+        added: count(diff.added.len()),
+        removed: count(diff.removed.len()),
+        changed: count(diff.changed.len()),
+        breaking: diff.breaking.into_iter().take(SHOWN).collect(),
+    }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn problem(message: String) -> Vec<SpecProblem> {
+    vec![SpecProblem { pointer: String::new(), message }]
+}

@@ -1,0 +1,20 @@
+//! What reacts to events and acts outside: relay, workflow executor, ingester, webhook dispatcher; and the ports.
+//!
+//! Each part may crash anywhere and be started again: the log says what is to be done, NATS only wakes.
+
+pub mod addresses;
+mod authorise;
+pub mod dispatcher;
+pub mod ingester;
+mod lock;
+pub mod nats;
+pub mod node;
+pub mod planner;
+pub mod relay;
+mod supervise;
+pub mod tester;
+mod wake;
+pub mod workflow;
+
+pub use lock::Liveness;
+pub use node::{Node, Roles, start};

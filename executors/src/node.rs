@@ -1,0 +1,68 @@
+//! One node: which parts it runs, started together and stopped together.
+
+use commands::App;
+use integrations::{egress::Egress, openapi::Limits};
+use projections::{ReadModels, SystemReads};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Liveness, dispatcher::Dispatcher, ingester::Ingester, relay, workflow::Executor};
+
+/// Which parts a node runs. A large installation spreads them; `apiq dev` runs all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roles {
+    pub relay: bool,
+    /// Workflows and ingestion.
+    pub executor: bool,
+    pub dispatcher: bool,
+}
+
+impl Roles {
+    pub const ALL: Roles = Roles { relay: true, executor: true, dispatcher: true };
+}
+
+/// What the parts share.
+#[derive(Clone)]
+pub struct Node {
+    pub app: App,
+    pub egress: Egress,
+    pub nats: async_nats::Client,
+    pub liveness: Liveness,
+    pub reads: SystemReads,
+    pub read_models: ReadModels,
+    pub database_url: String,
+    pub limits: Limits,
+}
+
+/// Starts the parts; they run until `shutdown`.
+pub fn start(node: &Node, roles: Roles, shutdown: &CancellationToken) -> JoinSet<()> {
+    let mut parts = JoinSet::new();
+    let Node { app, egress, nats, liveness, reads, read_models, database_url, limits } = node.clone();
+    if roles.relay {
+        parts.spawn(relay::run(app.store().clone(), nats.clone(), database_url, shutdown.clone()));
+        parts.spawn(sweep_keys(app.clone(), shutdown.clone()));
+    }
+    if roles.executor {
+        let executor = Executor::new(app.clone(), egress.clone(), liveness.clone());
+        parts.spawn(executor.run(nats.clone(), reads.clone(), shutdown.clone()));
+        let ingester = Ingester::new(app.clone(), egress.clone(), liveness.clone(), limits);
+        parts.spawn(ingester.run(nats.clone(), reads.clone(), shutdown.clone()));
+    }
+    if roles.dispatcher {
+        parts.spawn(Dispatcher::new(app, egress, liveness, reads, read_models).run(nats, shutdown.clone()));
+    }
+    parts
+}
+
+/// Clients' idempotency keys are forgotten after a day.
+async fn sweep_keys(app: App, shutdown: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(std::time::Duration::from_secs(600)) => {}
+        }
+        if let Err(error) = app.store().sweep_idempotency_keys().await {
+            tracing::warn!(%error, "idempotency keys could not be swept");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The planner port: the workspace's connected operations, indexed and kept, and the model when one is configured.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use commands::{
+    App,
+    ports::{PlanAsk, PlanFailure, PlanProposal, Planner},
+};
+use domain::ids::{ConnectionId, WorkspaceId};
+use integrations::planner::{
+    self, Catalog, CatalogConnection, Message, ModelConfig, PlanError, PlanRequest, PlannerKind, Role,
+};
+use projections::SystemReads;
+use std::sync::OnceLock;
+
+/// Workspaces whose index is kept in memory.
+const KEPT: usize = 32;
+
+pub struct WorkspacePlanner {
+    reads: SystemReads,
+    model: Option<ModelConfig>,
+    app: OnceLock<App>,
+    catalogs: Mutex<HashMap<WorkspaceId, Kept>>,
+}
+
+/// A catalogue and what it was made of.
+struct Kept {
+    parts: Vec<(ConnectionId, String, String)>,
+    catalog: Arc<Catalog>,
+}
+
+impl WorkspacePlanner {
+    pub fn new(reads: SystemReads, model: Option<ModelConfig>) -> Self {
+        Self { reads, model, app: OnceLock::new(), catalogs: Mutex::default() }
+    }
+
+    /// The app has this port, and this port reads documents through the app: joined after both are made.
+    pub fn join(&self, app: App) {
+        // A second join would be a wiring fault; the first stays.
+        let _ = self.app.set(app);
+    }
+
+    async fn catalog(&self, workspace: WorkspaceId) -> Result<Arc<Catalog>, PlanFailure> {
+        let unavailable = |e: &dyn std::fmt::Display| PlanFailure::Unavailable(e.to_string());
+        let app = self.app.get().ok_or_else(|| unavailable(&"the planner is not joined"))?;
+        let parts = self.reads.connected_operations(workspace).await.map_err(|e| unavailable(&e))?;
+        if let Some(kept) = self.lock().get(&workspace)
+            && kept.parts == parts
+        {
+            return Ok(kept.catalog.clone());
+        }
+        let mut connections = Vec::with_capacity(parts.len());
+        for (id, name, hash) in &parts {
+            let spec = app.spec(hash).await.map_err(|e| unavailable(&e))?;
+            connections.push(CatalogConnection { connection_id: id.to_string(), name: name.clone(), spec });
+        }
+        let catalog = tokio::task::spawn_blocking(move || Arc::new(Catalog::new(connections)))
+            .await
+            .map_err(|e| unavailable(&e))?;
+        let mut map = self.lock();
+        if map.len() >= KEPT && !map.contains_key(&workspace) {
+            map.clear();
+        }
+        map.insert(workspace, Kept { parts, catalog: catalog.clone() });
+        Ok(catalog)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WorkspaceId, Kept>> {
+        self.catalogs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Planner for WorkspacePlanner {
+    async fn plan(&self, ask: PlanAsk) -> Result<PlanProposal, PlanFailure> {
+        let catalog = self.catalog(ask.workspace).await?;
+        if catalog.is_empty() {
+            return Err(PlanFailure::Nothing(
+                "No API is connected yet, or none of its operations is known: create a connection with an OpenAPI \
+                 document and wait until its ingestionStatus is SUCCEEDED."
+                    .into(),
+            ));
+        }
+        let previous =
+            ask.previous.into_iter().map(|(role, content)| Message { role: role_of(&role), content }).collect();
+        let request = PlanRequest { message: ask.message, previous, ..PlanRequest::default() };
+        let planned = planner::plan(&catalog, &request, self.model.as_ref()).await.map_err(|error| match error {
+            PlanError::Unavailable { reason } => PlanFailure::Unavailable(reason),
+            other => PlanFailure::Nothing(other.to_string()),
+        })?;
+        let draft = planned.draft;
+        Ok(PlanProposal {
+            name: draft.name,
+            steps: draft.steps,
+            input_schema: draft.input_schema,
+            explanation: draft.explanation,
+            confidence: draft.confidence,
+            planner: match planned.planner {
+                PlannerKind::Llm => "llm".into(),
+                PlannerKind::Offline => "offline".into(),
+            },
+            candidates: draft.candidates.iter().filter_map(|c| serde_json::to_value(c).ok()).collect(),
+            warnings: draft.warnings,
+            questions: draft.questions,
+        })
+    }
+}
+
+fn role_of(role: &str) -> Role {
+    if role == "assistant" { Role::Assistant } else { Role::User }
+}

@@ -1,0 +1,298 @@
+//! One call: target, credential, request, answer, verdict.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use commands::{App, Failure};
+use domain::{
+    connection::{AuthScheme, Connection},
+    credential::Credential,
+    event::LogPosition,
+    execution::{
+        RenderedCall, StepError, StepRef,
+        retry::{Failure as CallFailure, Verdict, verdict},
+    },
+    ids::{CredentialId, WorkspaceId},
+    workflow::{Definition, definition::Retry},
+};
+use integrations::egress::{EgressError, OutboundRequest, OutboundResponse};
+use secrecy::SecretString;
+use serde_json::{Map, Value, json};
+use url::Url;
+use vault::ReadReceipt;
+
+use super::Executor;
+use crate::authorise::{add_cookie, authorise, same_origin};
+
+/// Bytes of an answer that are kept.
+const MAX_ANSWER: u64 = 8 * 1024 * 1024;
+
+/// An attempt that is in the log and has not happened yet.
+pub(super) struct Attempt {
+    pub step: StepRef,
+    pub attempt: u32,
+    pub call: RenderedCall,
+    /// `Err`: why there is nothing to call.
+    pub target: std::result::Result<Target, StepError>,
+    /// Header name and key.
+    pub idempotency: Option<(String, String)>,
+    pub repeatable: bool,
+    pub timeout_ms: u64,
+    pub retry: Retry,
+    /// Where `step_started` and `credential.read` were committed.
+    pub committed_at: LogPosition,
+}
+
+/// Where a call goes and with which credential.
+pub(super) struct Target {
+    pub base_url: String,
+    pub auth: AuthScheme,
+    pub credential: Option<(CredentialId, i32)>,
+}
+
+pub(super) struct Outcome {
+    pub step: StepRef,
+    pub attempt: u32,
+    pub result: Result,
+    pub duration_ms: u64,
+}
+
+pub(super) enum Result {
+    /// `{output, status, headers}`.
+    Completed {
+        value: Value,
+        status: u16,
+    },
+    Failed {
+        error: StepError,
+        value: Option<Value>,
+        status: Option<u16>,
+        retry_at: Option<DateTime<Utc>>,
+    },
+    Unknown {
+        reason: String,
+    },
+}
+
+fn error(code: &str, message: impl Into<String>) -> StepError {
+    StepError { code: code.into(), message: message.into() }
+}
+
+/// The connection as it is now. A credential goes to the connection's own origin only.
+pub(super) async fn target(
+    app: &App,
+    workspace: WorkspaceId,
+    call: &RenderedCall,
+) -> std::result::Result<std::result::Result<Target, StepError>, Failure> {
+    let loaded = app.store().load::<Connection>(call.connection_id.0).await?;
+    let connection = loaded.state;
+    if loaded.workspace != Some(workspace.0) || !connection.is_live() {
+        return Ok(Err(error("CONNECTION_GONE", "The connection was deleted.")));
+    }
+    if !connection.active {
+        return Ok(Err(error("CONNECTION_INACTIVE", "The connection is switched off.")));
+    }
+    let own = connection.effective_base_url();
+    let declared = call.server.as_deref().and_then(|s| domain::connection::absolute(s, &connection.source));
+    // The user's word counts more than the document's.
+    let base = if connection.base_url.is_some() { own.clone() } else { declared.or_else(|| own.clone()) };
+    let Some(base_url) = base else {
+        return Ok(Err(error("NO_BASE_URL", "The document names no absolute server: set the connection's baseUrl.")));
+    };
+    let mut credential = None;
+    if connection.auth != AuthScheme::None {
+        let Some(id) = connection.credential else {
+            return Ok(Err(error("CREDENTIAL_MISSING", "The connection has no credential: store one.")));
+        };
+        if own.as_deref().is_none_or(|own| !same_origin(own, &base_url)) {
+            let message =
+                "The operation's own server is not the connection's host, and its credential goes nowhere else.";
+            return Ok(Err(error("CREDENTIAL_BOUND", message)));
+        }
+        let stored = app.store().load::<Credential>(id.0).await?.state;
+        if !stored.is_live() {
+            return Ok(Err(error("CREDENTIAL_MISSING", "The connection's credential was deleted: store one.")));
+        }
+        credential = Some((id, stored.version));
+    }
+    Ok(Ok(Target { base_url, auth: connection.auth, credential }))
+}
+
+pub(super) fn retry_of(definition: &Definition, step_id: &str) -> Retry {
+    let mut retry = Retry::default();
+    definition.walk(&mut |step| {
+        if step.id == step_id {
+            retry = step.retry.clone();
+        }
+    });
+    retry
+}
+
+/// Makes the call. Always gives an outcome: what goes wrong here is one.
+pub(super) async fn perform(executor: &Executor, workspace: WorkspaceId, attempt: Attempt) -> Outcome {
+    let began = executor.app.now();
+    let result = call(executor, workspace, &attempt).await;
+    let duration_ms = (executor.app.now() - began).num_milliseconds().max(0) as u64;
+    Outcome { step: attempt.step, attempt: attempt.attempt, result, duration_ms }
+}
+
+async fn call(executor: &Executor, workspace: WorkspaceId, attempt: &Attempt) -> Result {
+    let target = match &attempt.target {
+        Ok(target) => target,
+        Err(error) => return Result::Failed { error: error.clone(), value: None, status: None, retry_at: None },
+    };
+    let mut secret: Option<SecretString> = None;
+    if let Some((credential, version)) = target.credential {
+        let receipt = ReadReceipt { committed_at: attempt.committed_at, credential, version };
+        match executor.app.vault().reveal(workspace, &receipt).await {
+            Ok(plain) => secret = Some(plain),
+            Err(failure) => {
+                tracing::warn!(%failure, %credential, "a credential cannot be opened");
+                let error =
+                    error("CREDENTIAL_UNREADABLE", "The connection's credential cannot be opened: store it again.");
+                return Result::Failed { error, value: None, status: None, retry_at: None };
+            }
+        }
+    }
+    let request = match request(attempt, target, secret.as_ref()) {
+        Ok(request) => request,
+        Err(error) => return Result::Failed { error, value: None, status: None, retry_at: None },
+    };
+    match executor.egress.send(request).await {
+        Ok(answer) => answered(executor, attempt, &answer),
+        Err(failure) => unanswered(executor, attempt, &failure),
+    }
+}
+
+fn request(
+    attempt: &Attempt,
+    target: &Target,
+    secret: Option<&SecretString>,
+) -> std::result::Result<OutboundRequest, StepError> {
+    let call = &attempt.call;
+    let mut url = Url::parse(&format!("{}{}", target.base_url, call.path))
+        .map_err(|_| error("BAD_URL", "Base URL and path make no URL."))?;
+    if !call.query.is_empty() {
+        url.query_pairs_mut().extend_pairs(&call.query);
+    }
+    let method = call.method.parse().map_err(|_| error("BAD_METHOD", "The method is not known."))?;
+    let mut request = OutboundRequest::new(method, url)
+        .timeout(Duration::from_millis(attempt.timeout_ms))
+        .max_response_bytes(MAX_ANSWER);
+    let has = |name: &str| call.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+    if !has("accept") {
+        request = request.header("Accept", "application/json, */*;q=0.5");
+    }
+    if !has("user-agent") {
+        request = request.header("User-Agent", concat!("apiq/", env!("CARGO_PKG_VERSION")));
+    }
+    let ours = ["host", "content-length", "transfer-encoding", "connection", "content-type"];
+    for (name, value) in &call.headers {
+        if !ours.contains(&name.to_ascii_lowercase().as_str()) {
+            request = request.header(name.as_str(), value.as_str());
+        }
+    }
+    for (name, value) in &call.cookies {
+        request = add_cookie(request, name, value);
+    }
+    if let Some((name, key)) = &attempt.idempotency {
+        request = request.header(name.as_str(), key.as_str());
+    }
+    if let Some(body) = &call.body {
+        let content_type = call.content_type.as_deref().unwrap_or("application/json");
+        request = request.header("Content-Type", content_type).body(encode(content_type, body)?);
+    }
+    Ok(match secret {
+        Some(secret) => authorise(request, &target.auth, secret),
+        None => request,
+    })
+}
+
+fn encode(content_type: &str, body: &Value) -> std::result::Result<Vec<u8>, StepError> {
+    if content_type.starts_with("application/x-www-form-urlencoded") {
+        let Some(map) = body.as_object() else {
+            return Err(error("BAD_BODY", "A form's body must be an object."));
+        };
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        for (name, value) in map {
+            match value {
+                Value::String(text) => form.append_pair(name, text),
+                Value::Null => &mut form,
+                other => form.append_pair(name, &other.to_string()),
+            };
+        }
+        return Ok(form.finish().into_bytes());
+    }
+    if let (false, Value::String(text)) = (content_type.contains("json"), body) {
+        return Ok(text.clone().into_bytes());
+    }
+    if content_type.starts_with("multipart/") {
+        return Err(error("BAD_BODY", "Multipart bodies are not supported in this version."));
+    }
+    serde_json::to_vec(body).map_err(|e| error("BAD_BODY", e.to_string()))
+}
+
+fn answered(executor: &Executor, attempt: &Attempt, answer: &OutboundResponse) -> Result {
+    let value = value_of(answer);
+    let status = answer.status;
+    if status < 400 {
+        return Result::Completed { value, status };
+    }
+    let after = answer.header("retry-after").and_then(|v| v.trim().parse::<i64>().ok());
+    let retry_at = match decide(executor, attempt, CallFailure::Status(status), after) {
+        Verdict::Retry(at) => Some(at),
+        _ => None,
+    };
+    let error = error(&format!("HTTP_{status}"), format!("The API answered {status}."));
+    Result::Failed { error, value: Some(value), status: Some(status), retry_at }
+}
+
+fn unanswered(executor: &Executor, attempt: &Attempt, failure: &EgressError) -> Result {
+    // The server answered, but nothing that can be used: asking again would not help.
+    let useless = matches!(failure, EgressError::ResponseTooLarge { .. } | EgressError::TooManyRedirects { .. });
+    let (code, class) = match failure {
+        EgressError::Timeout { sent: true, .. } => ("TIMEOUT", CallFailure::Unknown { timeout: true }),
+        _ if useless && attempt.repeatable => ("BAD_ANSWER", CallFailure::Final),
+        _ if failure.is_outcome_unknown() => ("NETWORK", CallFailure::Unknown { timeout: false }),
+        EgressError::Timeout { .. }
+        | EgressError::Dns { .. }
+        | EgressError::Connect { .. }
+        | EgressError::Tls { .. } => ("NETWORK", CallFailure::NotSent),
+        _ => ("EGRESS_BLOCKED", CallFailure::Final),
+    };
+    match decide(executor, attempt, class, None) {
+        Verdict::OutcomeUnknown => Result::Unknown { reason: failure.to_string() },
+        Verdict::Retry(at) => failed(code, failure, Some(at)),
+        Verdict::Fail => failed(code, failure, None),
+    }
+}
+
+fn failed(code: &str, failure: &EgressError, retry_at: Option<DateTime<Utc>>) -> Result {
+    Result::Failed { error: error(code, failure.to_string()), value: None, status: None, retry_at }
+}
+
+fn decide(executor: &Executor, attempt: &Attempt, failure: CallFailure, after: Option<i64>) -> Verdict {
+    let now = executor.app.now();
+    verdict(&attempt.retry, attempt.attempt, failure, attempt.repeatable, after, now, rand::random())
+}
+
+/// What expressions see: decoded body, status, headers by lower-case name. Cookies stay out.
+fn value_of(answer: &OutboundResponse) -> Value {
+    let json_said = answer.header("content-type").is_some_and(|t| t.contains("json"));
+    let first = answer.body.iter().find(|b| !b.is_ascii_whitespace());
+    let looks = matches!(first, Some(b'{' | b'['));
+    let parsed = (json_said || looks).then(|| serde_json::from_slice::<Value>(&answer.body).ok()).flatten();
+    let output = match parsed {
+        Some(value) => value,
+        None if answer.body.is_empty() => Value::Null,
+        None => Value::String(String::from_utf8_lossy(&answer.body).into_owned()),
+    };
+    let mut headers = Map::new();
+    for (name, text) in &answer.headers {
+        let name = name.to_ascii_lowercase();
+        if name != "set-cookie" {
+            headers.insert(name, Value::String(text.clone()));
+        }
+    }
+    json!({ "output": output, "status": answer.status, "headers": headers })
+}

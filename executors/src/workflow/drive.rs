@@ -1,0 +1,275 @@
+//! Drives one execution: outcomes, decisions and next attempts in one append; calls only after it.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use commands::{Failure, store_value, unit::Unit};
+use domain::{
+    execution::{Effect, ExecutionCommand, StepRef, StepStatus},
+    ids::ExecutionId,
+};
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use serde_json::Value;
+
+use super::{
+    Executor,
+    call::{self, Attempt, Outcome},
+    run::Memory,
+};
+
+/// A lease outlives its call's timeout by this much.
+const LEASE_MARGIN: TimeDelta = TimeDelta::seconds(15);
+/// A wait longer than this is left to the sweep.
+const WAIT_HERE: TimeDelta = TimeDelta::seconds(30);
+/// Lost races in a row before the sweep gets it.
+const RACES: usize = 10;
+
+/// What a round of decisions leads to.
+#[derive(Default)]
+struct Round {
+    attempts: Vec<Attempt>,
+    wake: Option<DateTime<Utc>>,
+}
+
+pub(super) async fn drive(executor: &Executor, id: ExecutionId) -> Result<(), Failure> {
+    let Some(mut memory) = Memory::load(&executor.app, id).await? else { return Ok(()) };
+    let mut under_way: FuturesUnordered<BoxFuture<'_, Outcome>> = FuturesUnordered::new();
+    let mut ours: BTreeSet<String> = BTreeSet::new();
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    let mut races = 0;
+    loop {
+        if memory.loaded.state.status.is_terminal() {
+            // Cancelled under us: dropping the futures aborts the calls.
+            return Ok(());
+        }
+        let mut next = memory.clone();
+        match round(executor, &mut next, &outcomes, &ours).await {
+            Ok(round) => {
+                races = 0;
+                memory = next;
+                outcomes.clear();
+                let waits = round.attempts.is_empty() && under_way.is_empty();
+                for attempt in round.attempts {
+                    ours.insert(attempt.step.key.clone());
+                    under_way.push(Box::pin(call::perform(executor, memory.workspace, attempt)));
+                }
+                if waits && !wait(executor, &mut memory, round.wake).await? {
+                    return Ok(());
+                }
+            }
+            // Somebody else was faster: look again and decide again; our outcomes are kept.
+            Err(failure) if is_race(&failure) && races < RACES => {
+                races += 1;
+                match Memory::load(&executor.app, id).await? {
+                    Some(fresh) => memory = fresh,
+                    None => return Ok(()),
+                }
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        }
+        if let Some(outcome) = under_way.next().await {
+            ours.remove(&outcome.step.key);
+            outcomes.push(outcome);
+        }
+    }
+}
+
+fn is_race(failure: &Failure) -> bool {
+    matches!(failure, Failure::Rejected(_))
+}
+
+/// Until `wake`, if that is soon: `true` to go on. Without one, nothing is left to do here.
+async fn wait(executor: &Executor, memory: &mut Memory, wake: Option<DateTime<Utc>>) -> Result<bool, Failure> {
+    let Some(at) = wake else { return Ok(false) };
+    let left = at - executor.app.now();
+    if left > WAIT_HERE {
+        return Ok(false);
+    }
+    tokio::time::sleep(left.to_std().unwrap_or_default()).await;
+    match Memory::load(&executor.app, memory.id).await? {
+        Some(fresh) => {
+            *memory = fresh;
+            Ok(true)
+        }
+        None => Ok(false),
+    }
+}
+
+/// Records outcomes, decides as far as it goes without calls, records the calls' attempts: one append.
+async fn round(
+    executor: &Executor,
+    memory: &mut Memory,
+    outcomes: &[Outcome],
+    ours: &BTreeSet<String>,
+) -> Result<Round, Failure> {
+    let app = &executor.app;
+    let context = memory.context(&executor.liveness);
+    let mut unit = Unit::new(app, &context).await?;
+    for outcome in outcomes {
+        record(executor, memory, &mut unit, outcome).await?;
+    }
+    let mut round = Round::default();
+    let mut starting = ours.clone();
+    loop {
+        let abandoned = memory.abandoned(app, &executor.liveness, &starting).await;
+        let mut again = false;
+        for effect in memory.effects(app, &abandoned) {
+            match effect {
+                Effect::Call { .. } => {
+                    let attempt = begin(executor, memory, &mut unit, effect).await?;
+                    starting.insert(attempt.step.key.clone());
+                    round.attempts.push(attempt);
+                }
+                Effect::WakeAt(at) => round.wake = Some(at),
+                record => {
+                    again = true;
+                    apply(executor, memory, &mut unit, record).await?;
+                }
+            }
+        }
+        if !again || memory.loaded.state.status.is_terminal() {
+            break;
+        }
+    }
+    let at = unit.commit(()).await?.at;
+    for attempt in &mut round.attempts {
+        attempt.committed_at = at;
+    }
+    Ok(round)
+}
+
+/// An effect that is a record.
+async fn apply(executor: &Executor, memory: &mut Memory, unit: &mut Unit<'_>, effect: Effect) -> Result<(), Failure> {
+    let app = &executor.app;
+    let now = app.now();
+    let command = match effect {
+        Effect::Complete { step, output } => complete(executor, memory, step, &output, None, 0).await?,
+        Effect::Fail { step, error } => ExecutionCommand::FailStep {
+            step,
+            error,
+            output: None,
+            http_status: None,
+            duration_ms: 0,
+            retry_at: None,
+            now,
+        },
+        Effect::MarkUnknown { step } => {
+            ExecutionCommand::MarkUnknown { step, reason: "its executor ended before the answer came".into() }
+        }
+        Effect::Skip { step } => ExecutionCommand::SkipStep { step },
+        Effect::Enter { step, branch, count } => ExecutionCommand::EnterStep { step, branch, count, now },
+        Effect::Finish { output } => {
+            let output = store_value(app, memory.workspace, "execution.output", &output).await?;
+            ExecutionCommand::Complete { output, now }
+        }
+        Effect::FailExecution { key, error } => ExecutionCommand::Fail { key, error, now },
+        Effect::Call { .. } | Effect::WakeAt(_) => return Ok(()),
+    };
+    unit.stage(&mut memory.loaded, command)?;
+    Ok(())
+}
+
+/// Records an attempt before its effect, with the credential read it will make.
+async fn begin(
+    executor: &Executor,
+    memory: &mut Memory,
+    unit: &mut Unit<'_>,
+    effect: Effect,
+) -> Result<Attempt, Failure> {
+    let Effect::Call { step, attempt, call, idempotency_key, repeatable, timeout_ms } = effect else {
+        return Err(Failure::Internal("only a call begins an attempt".into()));
+    };
+    let app = &executor.app;
+    let input = serde_json::to_value(&call).map_err(|e| Failure::Internal(e.to_string()))?;
+    let input = store_value(app, memory.workspace, "step.input", &input).await?;
+    let target = call::target(app, memory.workspace, &call).await?;
+    let credential = target.as_ref().ok().and_then(|t| t.credential);
+    let now = app.now();
+    let binding = memory.pinned.bindings.get(&step.step_id);
+    let mut header = None;
+    if let Some(key) = idempotency_key.clone() {
+        let name = binding.and_then(|b| b.idempotency_header.clone()).unwrap_or_else(|| "Idempotency-Key".into());
+        header = Some((name, key));
+    }
+    let command = ExecutionCommand::StartStep {
+        step: step.clone(),
+        attempt,
+        input,
+        idempotency_key,
+        repeatable,
+        executor: executor.liveness.name().to_owned(),
+        lease_until: now + TimeDelta::milliseconds(timeout_ms as i64) + LEASE_MARGIN,
+        credential: credential.map(|(id, version)| (id, version, call.connection_id)),
+        now,
+    };
+    unit.stage(&mut memory.loaded, command)?;
+    let retry = call::retry_of(&memory.pinned.definition, &step.step_id);
+    Ok(Attempt {
+        step,
+        attempt,
+        call,
+        target,
+        idempotency: header,
+        repeatable,
+        timeout_ms,
+        retry,
+        committed_at: domain::event::LogPosition::START,
+    })
+}
+
+/// What came of a call; dropped when the attempt is no longer ours.
+async fn record(
+    executor: &Executor,
+    memory: &mut Memory,
+    unit: &mut Unit<'_>,
+    outcome: &Outcome,
+) -> Result<(), Failure> {
+    let fenced = memory.loaded.state.steps.get(&outcome.step.key).is_none_or(|s| {
+        s.status != StepStatus::Running || s.attempt != outcome.attempt || s.executor != executor.liveness.name()
+    });
+    if fenced {
+        tracing::info!(execution = %memory.id, step = outcome.step.key, "a late outcome is dropped: another executor took over");
+        return Ok(());
+    }
+    let app = &executor.app;
+    let now = app.now();
+    let step = outcome.step.clone();
+    let command = match &outcome.result {
+        call::Result::Completed { value, status } => {
+            complete(executor, memory, step, value, Some(*status), outcome.duration_ms).await?
+        }
+        call::Result::Failed { error, value, status, retry_at } => {
+            let mut output = None;
+            if let Some(value) = value {
+                output = Some(store_value(app, memory.workspace, "step.output", value).await?);
+            }
+            ExecutionCommand::FailStep {
+                step,
+                error: error.clone(),
+                output,
+                http_status: *status,
+                duration_ms: outcome.duration_ms,
+                retry_at: *retry_at,
+                now,
+            }
+        }
+        call::Result::Unknown { reason } => ExecutionCommand::MarkUnknown { step, reason: reason.clone() },
+    };
+    unit.stage(&mut memory.loaded, command)?;
+    Ok(())
+}
+
+async fn complete(
+    executor: &Executor,
+    memory: &mut Memory,
+    step: StepRef,
+    value: &Value,
+    http_status: Option<u16>,
+    duration_ms: u64,
+) -> Result<ExecutionCommand, Failure> {
+    let app = &executor.app;
+    let output = store_value(app, memory.workspace, "step.output", value).await?;
+    memory.values.set(&step.key, value);
+    Ok(ExecutionCommand::CompleteStep { step, output, http_status, duration_ms, now: app.now() })
+}

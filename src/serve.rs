@@ -1,0 +1,182 @@
+//! Wires one node: pools, log, vault, ports, executors, projector, API; runs it until it is asked to stop.
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use commands::{App, ports::Ports};
+use event_store::{DatabaseRole, EventStore, connect_pool};
+use executors::{Liveness, Node, Roles, addresses::Addresses, planner::WorkspacePlanner, tester::Tester};
+use integrations::{
+    egress::{Egress, EgressPolicy},
+    openapi::Limits,
+    planner::ModelConfig,
+};
+use poem::listener::TcpAcceptor;
+use projections::{Projector, ReadModels, SystemReads};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use vault::{MasterKey, Vault};
+
+use crate::{
+    health, local,
+    settings::{self, EgressRule, Profile, Role, Settings},
+};
+
+/// What a node needs to run; the settings name it, or the private engines do.
+pub struct Engines {
+    pub database_url: SecretString,
+    pub nats_url: SecretString,
+    pub master_key: SecretString,
+}
+
+/// A wired node before it serves.
+pub struct Wired {
+    pub app: App,
+    state: api::ApiState,
+    node: Node,
+    projector: Option<Projector>,
+    roles: Vec<Role>,
+}
+
+pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
+    let missing = "checked with the settings";
+    let engines = Engines {
+        database_url: settings.database_url.clone().context(missing)?,
+        nats_url: settings.nats_url.clone().context(missing)?,
+        master_key: settings.master_key.clone().context(missing)?,
+    };
+    let listener = settings.bind().await?;
+    let shutdown = CancellationToken::new();
+    let wired = wire(&settings, &engines, &listener, &shutdown).await?;
+    tracing::info!(url = format!("http://{}", listener.local_addr()?), "serving");
+    tokio::select! {
+        served = wired.serve(listener, shutdown.clone()) => served?,
+        asked = local::shutdown_requested() => asked?,
+    }
+    shutdown.cancel();
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn wire(
+    settings: &Settings,
+    engines: &Engines,
+    listener: &TcpListener,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Wired> {
+    let url = engines.database_url.expose_secret();
+    let master = MasterKey::from_base64(&engines.master_key)?;
+    let writer = connect_pool(url, DatabaseRole::Writer, 12).await.context("the database cannot be reached")?;
+    let projector_pool = connect_pool(url, DatabaseRole::Projector, 5).await?;
+    let api_pool = connect_pool(url, DatabaseRole::Api, 12).await?;
+    let store = EventStore::open(writer.clone(), 2).await?;
+    let vault = Vault::open(writer.clone(), master).await?;
+    let nats = settings::nats::connect(&engines.nats_url).await?;
+    let egress = Egress::new(policy(settings, engines, listener)?)?;
+
+    let runs = |role: Role| settings.roles.contains(&role);
+    let projector =
+        runs(Role::Projector).then(|| Projector::new(projector_pool.clone(), store.generation(), store.tail()));
+    let progress = projector.as_ref().map(Projector::progress).unwrap_or_default();
+    let reads = ReadModels::new(api_pool, progress);
+    let system = SystemReads::new(projector_pool);
+    let planner = Arc::new(WorkspacePlanner::new(system.clone(), model(settings)));
+    let ports = Ports {
+        planner: planner.clone(),
+        tester: Arc::new(Tester(egress.clone())),
+        addresses: Arc::new(Addresses(egress.clone())),
+    };
+    let limit = usize::try_from(settings.spec_max_bytes).unwrap_or(usize::MAX);
+    let command_settings = commands::Settings { spec_max_bytes: limit, ..commands::Settings::default() };
+    let app = App::new(store, vault, command_settings, ports);
+    planner.join(app.clone());
+
+    let name = format!("executor-{}", app.new_id::<uuid::Uuid>().simple());
+    let liveness = Liveness::start(url, name, writer, shutdown.clone()).await?;
+    let limits = Limits { max_bytes: limit, ..Limits::default() };
+    let checks = health::checks(nats.clone(), settings.openai.is_some());
+    let state = api::ApiState::new(app.clone(), reads.clone(), system.clone(), checks, api_config(settings.profile));
+    let node = Node {
+        app: app.clone(),
+        egress,
+        nats,
+        liveness,
+        reads: system,
+        read_models: reads,
+        database_url: url.to_owned(),
+        limits,
+    };
+    Ok(Wired { app, state, node, projector, roles: settings.roles.clone() })
+}
+
+impl Wired {
+    /// Runs every role of this node until `shutdown`, or until one of them is lost for good.
+    pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let runs = |role: Role| self.roles.contains(&role);
+        let roles = Roles {
+            relay: runs(Role::Relay),
+            executor: runs(Role::Executor),
+            dispatcher: runs(Role::Dispatcher),
+        };
+        let mut parts = executors::start(&self.node, roles, &shutdown);
+        if let Some(projector) = self.projector {
+            let stop = shutdown.clone();
+            parts.spawn(projector.run(async move { stop.cancelled().await }));
+        }
+        if runs(Role::Api) {
+            let server = poem::Server::new_with_acceptor(TcpAcceptor::from_tokio(listener)?);
+            let stop = shutdown.clone();
+            let wait = Some(Duration::from_secs(5));
+            server
+                .run_with_graceful_shutdown(api::app(self.state), async move { stop.cancelled().await }, wait)
+                .await?;
+        } else {
+            shutdown.cancelled().await;
+        }
+        // Parts end by the token; whoever does not within two seconds is dropped: the log knows what was done.
+        let _ = tokio::time::timeout(Duration::from_secs(2), async { while parts.join_next().await.is_some() {} }).await;
+        Ok(())
+    }
+}
+
+fn model(settings: &Settings) -> Option<ModelConfig> {
+    let openai = settings.openai.as_ref()?;
+    let key = openai.api_key.clone().unwrap_or_else(|| String::new().into());
+    Some(ModelConfig::new(openai.base_url.clone(), key, openai.model.clone()))
+}
+
+/// Private addresses by explicit setting only; our own engines never.
+fn policy(settings: &Settings, engines: &Engines, listener: &TcpListener) -> anyhow::Result<EgressPolicy> {
+    let mut policy = EgressPolicy { allow_loopback: settings.profile == Profile::Dev, ..EgressPolicy::default() };
+    for rule in &settings.egress_allow {
+        if *rule == EgressRule::Loopback {
+            policy.allow_loopback = true;
+            continue;
+        }
+        for cidr in rule.cidrs() {
+            policy.allow_private.push(cidr.parse().with_context(|| format!("{cidr} is no address range"))?);
+        }
+    }
+    policy.deny_addresses.push(listener.local_addr()?);
+    for (url, port) in [(&engines.database_url, 5432), (&engines.nats_url, 4222)] {
+        if let Ok(parsed) = reqwest::Url::parse(url.expose_secret()) {
+            let port = parsed.port().unwrap_or(port);
+            if let Some(host) = parsed.host_str()
+                && let Ok(addresses) = std::net::ToSocketAddrs::to_socket_addrs(&(host, port))
+            {
+                policy.deny_addresses.extend(addresses);
+            }
+        }
+    }
+    Ok(policy)
+}
+
+fn api_config(profile: Profile) -> api::Config {
+    let mut config = api::Config::default();
+    if profile == Profile::Dev {
+        // A person who tries things, tests and benchmarks.
+        config.rate =
+            api::RateLimits { per_hour_default: 0, auth_per_15min: 200, chat_per_min: 1_000, secrets_per_min: 10_000 };
+    }
+    config
+}

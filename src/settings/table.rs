@@ -1,0 +1,122 @@
+//! The one list of settings: what `apiq --help` prints and what `.env.example` must name.
+
+use std::fmt::Write;
+
+/// One setting, for people.
+pub struct Setting {
+    /// Environment variable.
+    pub name: &'static str,
+    /// What applies when it is not set.
+    pub default: &'static str,
+    /// What it does, its unit, and when it is required.
+    pub help: &'static str,
+}
+
+/// Every setting the binary reads.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "APIQ_HOST",
+        default: "127.0.0.1",
+        help: "IP address to listen on. 0.0.0.0 listens on every IPv4 address, :: on every address.",
+    },
+    Setting {
+        name: "APIQ_PORT",
+        default: "8080; `apiq dev` takes the first free port from 8080 on",
+        help: "TCP port of the HTTP API. A given port is used as it is or the start fails; 0 takes any free one.",
+    },
+    Setting {
+        name: "APIQ_DATA_DIR",
+        default: ".apiq",
+        help: "Folder of `apiq dev`: private Postgres and NATS, generated master key, logs. One process at a time. \
+               A relative path is relative to the working directory. `apiq serve` keeps nothing there.",
+    },
+    Setting {
+        name: "APIQ_DATABASE_URL",
+        default: "none; `apiq dev` starts a private Postgres",
+        help: "PostgreSQL 13 or newer, postgres://user:password@host:5432/database. Required by `apiq serve` and, where \
+               there is no data folder, by `migrate`, `replay` and `admin`. Its user owns the schema when migrating.",
+    },
+    Setting {
+        name: "APIQ_NATS_URL",
+        default: "none; `apiq dev` starts a private nats-server",
+        help: "nats-server with JetStream, nats://user:password@host:4222 or nats://token@host:4222. Required by \
+               `apiq serve`. It only wakes and fans out: the log in Postgres is the truth.",
+    },
+    Setting {
+        name: "APIQ_MASTER_KEY",
+        default: "none; `apiq dev` makes one and keeps it in the data folder, mode 0600",
+        help: "base64 of the 32 bytes that wrap every data key of the vault. Required by `apiq serve`; there is no \
+               default key. Losing it loses every stored secret: keep it apart from the database's backups. \
+               `openssl rand -base64 32` makes one.",
+    },
+    Setting {
+        name: "OPENAI_API_KEY",
+        default: "none: the offline planner speaks",
+        help: "Key of an OpenAI-compatible endpoint for the planner. Secrets of connections are never sent there.",
+    },
+    Setting {
+        name: "OPENAI_BASE_URL",
+        default: "https://api.openai.com/v1, once OPENAI_API_KEY is set",
+        help: "Base URL of that endpoint. Setting it alone is enough for an endpoint that asks for no key.",
+    },
+    Setting { name: "OPENAI_MODEL", default: "gpt-4o-mini", help: "Model name as that endpoint knows it." },
+    Setting {
+        name: "APIQ_EGRESS_ALLOW",
+        default: "none; `apiq dev` allows loopback",
+        help: "Private address ranges that outgoing requests (specs, steps, webhooks) may reach: comma-separated CIDR \
+               ranges, `loopback`, or `none`. Everything private is refused otherwise.",
+    },
+    Setting {
+        name: "APIQ_LOG",
+        default: "info,sqlx=warn,async_nats=warn",
+        help: "Log filter: a level (error, warn, info, debug, trace), or module=level pairs, comma-separated.",
+    },
+    Setting { name: "APIQ_LOG_FORMAT", default: "text", help: "`text` for people, `json` for one JSON object a line." },
+    Setting {
+        name: "APIQ_SPEC_MAX_BYTES",
+        default: "33554432 (32 MiB)",
+        help: "Largest API document accepted, in bytes, uploaded or fetched; a larger one is refused with 413.",
+    },
+    Setting {
+        name: "APIQ_ROLES",
+        default: "all",
+        help: "What this node does, comma-separated: api, projector, relay, executor, dispatcher. Every role must run \
+               on at least one node.",
+    },
+];
+
+/// Width of the help text in characters.
+const WIDTH: usize = 100;
+const INDENT: &str = "      ";
+
+/// All settings as text for the terminal.
+pub fn help() -> String {
+    let mut text = String::from("Settings (environment variables; an empty one counts as not set):\n");
+    for setting in SETTINGS {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n  {}\n", setting.name);
+        for line in wrap(setting.help).into_iter().chain(wrap(&format!("Default: {}", setting.default))) {
+            let _ = writeln!(text, "{INDENT}{line}");
+        }
+    }
+    text.push_str(
+        "\nThe Makefile's targets also read a file `.env` (NAME=value lines, see .env.example); \
+         the\nenvironment wins over it, and a flag wins over the environment.",
+    );
+    text
+}
+
+/// Break at spaces so that no line passes [`WIDTH`].
+fn wrap(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if INDENT.len() + line.len() + 1 + word.len() <= WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
