@@ -38,7 +38,7 @@ pub async fn create(app: &App, context: &Context, input: CreateCredential) -> Ou
         if let Some(connection) = &attached {
             check_kind(&connection.state.auth, &input.kind)?;
         }
-        let value = app.vault().store_credential(workspace, id, 1, &input.value).await?;
+        let value = app.vault().store_credential(workspace, id, 0, &input.value).await?;
         let mut unit = Unit::new(app, context).await?;
         let command = CredentialCommand::Create {
             name: input.name.clone(),
@@ -65,8 +65,8 @@ pub async fn rotate(app: &App, context: &Context, id: CredentialId, value: Secre
         attempt += 1;
         let mut credential = live(app, context, id).await?;
         check_value(&credential.state.kind, &value)?;
-        let version = credential.state.version + 1;
-        let stored = app.vault().store_credential(workspace, id, version, &value).await?;
+        let stored = app.vault().store_credential(workspace, id, credential.state.version, &value).await?;
+        let version = stored.version;
         let mut unit = Unit::new(app, context).await?;
         unit.stage(&mut credential, CredentialCommand::Rotate { value: stored })?;
         match unit.commit(version).await {

@@ -13,7 +13,19 @@ use crate::{App, Failure};
 const KEPT: usize = 16;
 
 #[derive(Default)]
-pub(crate) struct Specs(Mutex<(u64, HashMap<String, (u64, Arc<SpecSummary>)>)>);
+pub(crate) struct Specs(Mutex<Shelf>);
+
+#[derive(Default)]
+struct Shelf {
+    /// Counts uses: the time by which the least used is found.
+    clock: u64,
+    kept: HashMap<String, Kept>,
+}
+
+struct Kept {
+    used: u64,
+    spec: Arc<SpecSummary>,
+}
 
 impl App {
     /// The operations of a document by its operations blob's hash.
@@ -39,23 +51,23 @@ impl App {
 
 impl Specs {
     fn get(&self, hash: &str) -> Option<Arc<SpecSummary>> {
-        let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (clock, map) = &mut *guard;
-        *clock += 1;
-        let (used, spec) = map.get_mut(hash)?;
-        *used = *clock;
-        Some(spec.clone())
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shelf.clock += 1;
+        let now = shelf.clock;
+        let kept = shelf.kept.get_mut(hash)?;
+        kept.used = now;
+        Some(kept.spec.clone())
     }
 
     fn put(&self, hash: &str, spec: Arc<SpecSummary>) {
-        let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (clock, map) = &mut *guard;
-        *clock += 1;
-        if map.len() >= KEPT
-            && let Some(oldest) = map.iter().min_by_key(|(_, (used, _))| *used).map(|(hash, _)| hash.clone())
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shelf.clock += 1;
+        if shelf.kept.len() >= KEPT
+            && let Some(oldest) = shelf.kept.iter().min_by_key(|(_, kept)| kept.used).map(|(hash, _)| hash.clone())
         {
-            map.remove(&oldest);
+            shelf.kept.remove(&oldest);
         }
-        map.insert(hash.to_owned(), (*clock, spec));
+        let used = shelf.clock;
+        shelf.kept.insert(hash.to_owned(), Kept { used, spec });
     }
 }

@@ -149,10 +149,13 @@ impl Batcher {
         for row in answered {
             let command: i32 = row.try_get("command")?;
             let slot = &mut results[command as usize];
-            if row.try_get("key_taken")? {
+            // A conflicting command claims nothing, so it is asked for first.
+            if row.try_get("conflict")? {
+                *slot = Err(AppendError::Conflict);
+            } else if row.try_get("key_taken")? {
                 *slot = Err(AppendError::KeyTaken);
-            } else if let (false, Some(xid), Some(position)) =
-                (row.try_get("conflict")?, row.try_get::<Option<String>, _>("xid")?, row.try_get("position")?)
+            } else if let (Some(xid), Some(position)) =
+                (row.try_get::<Option<String>, _>("xid")?, row.try_get("position")?)
             {
                 let transaction_id = xid.parse().map_err(|e| sqlx::Error::Decode(Box::new(e)))?;
                 *slot = Ok(Appended { at: LogPosition { generation: self.generation, transaction_id, position } });

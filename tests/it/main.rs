@@ -1,1 +1,20 @@
-fn main() {}
+//! The whole service from outside: the binary, over HTTP, with its own Postgres and NATS. One test binary, a module a
+//! subject; each test starts its server, tells a story, and ends with `Server::finish`.
+
+mod audit;
+mod auth;
+mod authorization;
+mod chat;
+mod connections;
+mod contract;
+mod documents;
+mod faults;
+mod jwt;
+mod planner_model;
+mod prism;
+mod replay;
+mod support;
+mod tenants;
+mod webhooks;
+mod workflows;
+mod workflows_bad;

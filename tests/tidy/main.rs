@@ -4,6 +4,7 @@
 mod crates;
 mod docs;
 mod files;
+mod pages;
 mod rules;
 
 use files::Tree;
@@ -103,4 +104,11 @@ fn migrations_are_one_history() {
     let names: Vec<&str> = tree.paths().filter_map(|path| path.strip_prefix("migrations/")).collect();
     assert!(!names.is_empty(), "no migrations were found");
     report(rules::migrations(&names));
+}
+
+#[test]
+fn error_codes_and_events_have_their_pages() {
+    pages::self_check();
+    let tree = Tree::read();
+    report(pages::errors(&tree).into_iter().chain(pages::events(&tree)).collect());
 }

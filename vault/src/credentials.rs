@@ -21,24 +21,42 @@ pub struct ReadReceipt {
 }
 
 impl Vault {
-    /// Encrypts and stores a version's value, before the event that names it. Storing a version twice fails.
+    /// Encrypts and stores a new version's value, before the event that names it.
+    ///
+    /// `after` is the version known so far. A version that another writer has stored meanwhile is never written over:
+    /// the next free one is taken, so numbers may have gaps.
     pub async fn store_credential(
+        &self,
+        workspace: WorkspaceId,
+        credential: CredentialId,
+        after: i32,
+        value: &SecretString,
+    ) -> Result<NewVersion, VaultError> {
+        let newest = "select coalesce(max(version), 0) from vault.credential_values where credential_id = $1";
+        loop {
+            let stored: i32 = sqlx::query_scalar(newest).bind(credential.0).fetch_one(&self.pool).await?;
+            let version = stored.max(after) + 1;
+            if let Some(new) = self.store_version(workspace, credential, version, value).await? {
+                return Ok(new);
+            }
+        }
+    }
+
+    /// `None`: somebody else has just stored this version.
+    async fn store_version(
         &self,
         workspace: WorkspaceId,
         credential: CredentialId,
         version: i32,
         value: &SecretString,
-    ) -> Result<NewVersion, VaultError> {
+    ) -> Result<Option<NewVersion>, VaultError> {
         let plain = value.expose_secret().as_bytes();
         let (key_version, key) = self.keyring.current(workspace.0, &subject(workspace)).await?;
         let (nonce, ciphertext) = cipher::encrypt(&key, aad(workspace, credential, version).as_bytes(), plain)?;
         let hash = self.keyed_hash(workspace.0, "credential", plain).await?;
-        sqlx::query(
+        let inserted = sqlx::query(
             "insert into vault.credential_values (credential_id, version, workspace_id, key_version, nonce, ciphertext)
-             values ($1, $2, $3, $4, $5, $6)
-             on conflict (credential_id, version) do update
-                set key_version = excluded.key_version, nonce = excluded.nonce, ciphertext = excluded.ciphertext
-              where credential_values.workspace_id = excluded.workspace_id",
+             values ($1, $2, $3, $4, $5, $6) on conflict (credential_id, version) do nothing",
         )
         .bind(credential.0)
         .bind(version)
@@ -48,7 +66,8 @@ impl Vault {
         .bind(ciphertext)
         .execute(&self.pool)
         .await?;
-        Ok(NewVersion { version, key_version, value_hash: hex::encode(hash) })
+        let new = NewVersion { version, key_version, value_hash: hex::encode(hash) };
+        Ok((inserted.rows_affected() == 1).then_some(new))
     }
 
     /// The plaintext, for a read that is in the log already.

@@ -12,15 +12,12 @@ use crate::{Vault, VaultError, cipher};
 
 impl Vault {
     /// Seals a value with the workspace's key. `field` (`execution.input`) is bound into the ciphertext.
-    pub async fn seal<T: Serialize + ?Sized>(
+    pub async fn seal<T: Sealable + Serialize + ?Sized>(
         &self,
         workspace: WorkspaceId,
         field: &str,
         value: &T,
-    ) -> Result<Sealed<T::Sealed>, VaultError>
-    where
-        T: Sealable,
-    {
+    ) -> Result<Sealed<T::Sealed>, VaultError> {
         self.seal_for(workspace, &format!("workspace:{}", workspace.0), field, value).await
     }
 

@@ -1,0 +1,17 @@
+//! What every test of the whole needs: a server with its own engines, a client, a third party that counts, waiting.
+
+pub mod account;
+pub mod client;
+pub mod engines;
+pub mod ledger;
+pub mod poll;
+pub mod server;
+pub mod specs;
+pub mod stub;
+
+pub use account::Account;
+pub use client::{Answer, Client};
+pub use ledger::Ledger;
+pub use poll::until;
+pub use server::Server;
+pub use stub::{Reply, Stub};
