@@ -1,6 +1,6 @@
 //! The dev profile: private engines, migration, a demo account, the sandbox APIs, and the server; and `apiq demo`.
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use secrecy::{ExposeSecret, SecretString};
@@ -25,6 +25,21 @@ struct Dev {
     account: DemoAccount,
     shutdown: CancellationToken,
     server: JoinHandle<anyhow::Result<()>>,
+}
+
+/// Where the sandbox APIs listen: kept, so that connections to them outlive a restart.
+const SANDBOX_FILE: &str = "sandbox-url";
+
+/// The port of the last run while it is free, else any.
+async fn sandbox_listener(data_dir: &Path) -> anyhow::Result<TcpListener> {
+    let last = local::files::read_if_there(&data_dir.join(SANDBOX_FILE))?;
+    let port = last.and_then(|url| url.trim().rsplit(':').next()?.parse::<u16>().ok());
+    if let Some(port) = port
+        && let Ok(listener) = TcpListener::bind(("127.0.0.1", port)).await
+    {
+        return Ok(listener);
+    }
+    TcpListener::bind(("127.0.0.1", 0)).await.context("no port for the sandbox APIs")
 }
 
 fn say(line: &str) {
@@ -71,10 +86,10 @@ async fn start(settings: &Settings) -> anyhow::Result<Dev> {
     let wired = serve::wire(settings, &engines, &listener, &shutdown).await?;
     let account = demo_account::ensure(&wired.app, stack.data_dir()).await?;
 
-    let sandbox_listener = TcpListener::bind(("127.0.0.1", 0)).await.context("no port for the sandbox APIs")?;
+    let sandbox_listener = sandbox_listener(stack.data_dir()).await?;
     let sandbox_url = format!("http://{}", sandbox_listener.local_addr()?);
     tokio::spawn(sandbox::serve(sandbox_listener, shutdown.clone()));
-    local::files::write_private(&stack.data_dir().join("sandbox-url"), &sandbox_url)?;
+    local::files::write_private(&stack.data_dir().join(SANDBOX_FILE), &sandbox_url)?;
     let server = tokio::spawn(wired.serve(listener, shutdown.clone()));
     stack.announce(Some(&url))?;
     Ok(Dev { stack, url, sandbox_url, database_url: engines.database_url, account, shutdown, server })
@@ -105,7 +120,7 @@ pub async fn demo(settings: Settings) -> anyhow::Result<ExitCode> {
     let running = local::find_running(&settings.data_dir);
     if let Some((running, url)) = running.and_then(|r| r.server_url.clone().map(|url| (r, url))) {
         let account = demo_account::read(&settings.data_dir)?.context("the running server has no demo account")?;
-        let sandbox = local::files::read_if_there(&settings.data_dir.join("sandbox-url"))?;
+        let sandbox = local::files::read_if_there(&settings.data_dir.join(SANDBOX_FILE))?;
         let sandbox = sandbox.context("the running server has no sandbox")?;
         let database = settings.database_url.clone().or(running.database_url.map(Into::into));
         let database = database.context("the running server's database is not known")?;

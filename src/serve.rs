@@ -147,7 +147,7 @@ fn model(settings: &Settings) -> Option<ModelConfig> {
 
 /// Private addresses by explicit setting only; our own engines never.
 fn policy(settings: &Settings, engines: &Engines, listener: &TcpListener) -> anyhow::Result<EgressPolicy> {
-    let mut policy = EgressPolicy { allow_loopback: settings.profile == Profile::Dev, ..EgressPolicy::default() };
+    let mut policy = EgressPolicy::default();
     for rule in &settings.egress_allow {
         if *rule == EgressRule::Loopback {
             policy.allow_loopback = true;

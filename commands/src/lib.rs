@@ -13,6 +13,7 @@ pub mod execution;
 mod failure;
 pub mod idempotency;
 pub mod open;
+pub mod operation;
 pub mod ports;
 mod specs;
 mod store_value;

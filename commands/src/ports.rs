@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::{connection::AuthScheme, ids::WorkspaceId, operation::SpecSummary};
+use domain::{
+    connection::AuthScheme,
+    ids::{ConnectionId, WorkspaceId},
+    operation::SpecSummary,
+};
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -73,7 +77,20 @@ pub enum PlanFailure {
     Unavailable(String),
 }
 
+/// An operation that fits a search.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Match {
+    pub connection: ConnectionId,
+    pub method: String,
+    pub path: String,
+    /// Higher fits better; comparable within one search only.
+    pub score: f32,
+}
+
 #[async_trait]
 pub trait Planner: Send + Sync {
     async fn plan(&self, ask: PlanAsk) -> Result<PlanProposal, PlanFailure>;
+
+    /// The operations of the workspace's connections that fit best, best first.
+    async fn search(&self, workspace: WorkspaceId, query: &str, limit: usize) -> Result<Vec<Match>, PlanFailure>;
 }

@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use commands::{
     App,
-    ports::{PlanAsk, PlanFailure, PlanProposal, Planner},
+    ports::{Match, PlanAsk, PlanFailure, PlanProposal, Planner},
 };
 use domain::ids::{ConnectionId, WorkspaceId};
 use integrations::planner::{
@@ -108,6 +108,25 @@ impl Planner for WorkspacePlanner {
             questions: draft.questions,
         })
     }
+
+    async fn search(&self, workspace: WorkspaceId, query: &str, limit: usize) -> Result<Vec<Match>, PlanFailure> {
+        Ok(matches(&*self.catalog(workspace).await?, query, limit))
+    }
+}
+
+fn matches(catalog: &Catalog, query: &str, limit: usize) -> Vec<Match> {
+    let ranked = catalog.search(query, limit);
+    let found = ranked.into_iter().filter_map(|r| {
+        let connection = catalog.connections().iter().find(|c| c.connection_id == r.connection_id)?;
+        let operation = connection.spec.operations.get(r.operation_index)?;
+        Some(Match {
+            connection: r.connection_id.parse().ok()?,
+            method: operation.method.clone(),
+            path: operation.path.clone(),
+            score: r.score,
+        })
+    });
+    found.collect()
 }
 
 fn role_of(role: &str) -> Role {

@@ -6,20 +6,17 @@ use std::time::Duration;
 
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Map, Value};
 
-/// Speaks for the demo. With `json`, stdout gets one object at the end and nothing else.
+/// Speaks for the demo.
 pub struct Voice {
     bar: Option<ProgressBar>,
     acts: u64,
     act: u64,
-    report: Option<Map<String, Value>>,
 }
 
 impl Voice {
-    pub fn new(acts: u64, json: bool) -> Self {
-        let bar = stderr().is_terminal().then(|| bar(acts));
-        Self { bar, acts, act: 0, report: json.then(Map::new) }
+    pub fn new(acts: u64) -> Self {
+        Self { bar: stderr().is_terminal().then(|| bar(acts)), acts, act: 0 }
     }
 
     /// The next act begins.
@@ -43,37 +40,19 @@ impl Voice {
         }
     }
 
-    /// A result for stdout; nothing when a report is asked for.
+    /// A result for stdout.
     pub fn show(&self, what: impl Display) -> anyhow::Result<()> {
-        if self.report.is_some() {
-            return Ok(());
-        }
-        self.print(&what)
-    }
-
-    /// A part of the report; nothing when none is asked for.
-    pub fn note(&mut self, name: &str, value: Value) {
-        if let Some(report) = &mut self.report {
-            report.insert(name.to_owned(), value);
-        }
-    }
-
-    /// Everything went well: the last line, or the report.
-    pub fn end(self, summary: &str) -> anyhow::Result<()> {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-        match &self.report {
-            Some(report) => self.print(&serde_json::to_string_pretty(report)?),
-            None => self.print(&format!("\n{summary}")),
-        }
-    }
-
-    fn print(&self, what: &dyn Display) -> anyhow::Result<()> {
         let write = || writeln!(stdout(), "{what}").context("the results cannot be printed");
         match &self.bar {
             Some(bar) => bar.suspend(write),
             None => write(),
+        }
+    }
+
+    /// Takes the bar away, for something that prints by itself. Plain lines from here on.
+    pub fn put_bar_away(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
         }
     }
 }
@@ -81,9 +60,7 @@ impl Voice {
 /// A failed demo leaves no half-drawn bar above its error.
 impl Drop for Voice {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.put_bar_away();
     }
 }
 

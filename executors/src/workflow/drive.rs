@@ -24,6 +24,10 @@ const WAIT_HERE: TimeDelta = TimeDelta::seconds(30);
 /// Lost races in a row before the sweep gets it.
 const RACES: usize = 10;
 
+/// How often, and how long apart, an unreachable log is tried before the sweep gets the execution.
+const PATIENCE: usize = 60;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
+
 /// What a round of decisions leads to.
 #[derive(Default)]
 struct Round {
@@ -63,6 +67,16 @@ pub(super) async fn drive(executor: &Executor, id: ExecutionId) -> Result<(), Fa
                 match Memory::load(&executor.app, id).await? {
                     Some(fresh) => memory = fresh,
                     None => return Ok(()),
+                }
+                continue;
+            }
+            // What calls came to is kept in memory while the database is away.
+            Err(Failure::Unavailable(reason)) if races < PATIENCE => {
+                races += 1;
+                tracing::warn!(execution = %id, %reason, "the log cannot be reached; trying again");
+                tokio::time::sleep(PAUSE).await;
+                if let Ok(Some(fresh)) = Memory::load(&executor.app, id).await {
+                    memory = fresh;
                 }
                 continue;
             }

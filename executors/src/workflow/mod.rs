@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::TimeDelta;
 use commands::App;
 use domain::ids::ExecutionId;
 use integrations::egress::Egress;
@@ -28,6 +29,12 @@ use crate::{
 const AT_ONCE: usize = 128;
 /// How often the log is swept for executions that nobody works on.
 const SWEEP: Duration = Duration::from_secs(1);
+/// Executions looked at in one sweep.
+const SWEPT: i64 = 256;
+/// Every so many sweeps, leases that have not ended are looked at too…
+const DEEP: u64 = 5;
+/// …as far ahead as this.
+const LEASED: TimeDelta = TimeDelta::minutes(10);
 
 /// Executes workflows on this node. Cheap to clone.
 #[derive(Clone)]
@@ -66,15 +73,18 @@ impl Executor {
         .await
     }
 
+    /// What is due; and at the start and now and then also what somebody holds a lease of, should its holder be dead.
     async fn sweep(&self, reads: &SystemReads) -> Result<(), NatsError> {
-        loop {
-            tokio::time::sleep(SWEEP).await;
-            let due = reads.executions_due(self.app.now(), AT_ONCE as i64).await.map_err(NatsError::of)?;
-            for due in due {
+        for round in 0u64.. {
+            let now = self.app.now();
+            let edge = if round.is_multiple_of(DEEP) { now + LEASED } else { now };
+            for due in reads.executions_due(edge, SWEPT).await.map_err(NatsError::of)? {
                 let executor = self.clone();
                 tokio::spawn(async move { executor.work_on(due.id).await });
             }
+            tokio::time::sleep(SWEEP).await;
         }
+        Ok(())
     }
 
     /// Drives one execution as far as it goes. Does nothing when this node does so already.
