@@ -68,7 +68,11 @@ fn build(root: &PathBuf) -> Result<PathBuf, String> {
         .args(["build", "--release", "--locked", "-p", "integrations", "--example", "ingest_bench"])
         .status()
         .map_err(|e| e.to_string())?;
-    if status.success() { Ok(root.join("target/release/examples/ingest_bench")) } else { Err("the example does not build".into()) }
+    if status.success() {
+        Ok(root.join("target/release/examples/ingest_bench"))
+    } else {
+        Err("the example does not build".into())
+    }
 }
 
 fn install(root: &PathBuf) -> Result<PathBuf, String> {

@@ -10,11 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use domain::aggregate::Decider;
 use domain::{
     ids::{OrganizationId, WorkspaceId},
     workspace::{Workspace, WorkspaceCommand},
 };
-use domain::aggregate::Decider;
 use event_store::{Append, DatabaseRole, EventStore, NewEvent, StreamAppend, connect_pool};
 use uuid::Uuid;
 
@@ -39,7 +39,10 @@ pub fn run(report: &mut Report, quick: bool) -> Result<(), String> {
     let server = Server::start()?;
     let runtime = tokio::runtime::Runtime::new().map_err(|e| e.to_string())?;
     let (rounds, seconds) = if quick { (1, 2) } else { (3, 5) };
-    psql(&server.database_url, "create table public.bench_events (like log.events including defaults including constraints including indexes)")?;
+    psql(
+        &server.database_url,
+        "create table public.bench_events (like log.events including defaults including constraints including indexes)",
+    )?;
     for (callers, target) in [(1, 0.9), (8, 0.95), (64, 2.5)] {
         let mut pairs = Vec::new();
         for _ in 0..rounds {
@@ -89,14 +92,16 @@ async fn one(store: &EventStore) -> Result<(), String> {
     let loaded = store.load::<Workspace>(id).await.map_err(|e| e.to_string())?;
     let create = WorkspaceCommand::Create { organization_id: OrganizationId(id), name: "n".repeat(NAME) };
     let events = loaded.state.decide(create).map_err(|e| e.to_string())?;
-    let events = events.iter().map(|e| NewEvent::of(event_id, e)).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+    let events =
+        events.iter().map(|e| NewEvent::of(event_id, e)).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
     let stream = StreamAppend { aggregate_type: "workspace", aggregate_id: id, expected: loaded.sequence, events };
     let append = Append { workspace_id: WorkspaceId(id).0, streams: vec![stream], metadata: metadata(), claim: None };
     store.append(append).await.map(|_| ()).map_err(|e| e.to_string())
 }
 
 async fn stored(pool: &sqlx::PgPool) -> Result<i64, String> {
-    let count = "select count(*) from log.events where aggregate_type = 'workspace' and event_type = 'workspace.created'";
+    let count =
+        "select count(*) from log.events where aggregate_type = 'workspace' and event_type = 'workspace.created'";
     sqlx::query_scalar(count).fetch_one(pool).await.map_err(|e| e.to_string())
 }
 

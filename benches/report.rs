@@ -50,8 +50,7 @@ impl Report {
         target: Option<f64>,
     ) {
         let ours: Vec<f64> = rounds.iter().map(|r| r.0).collect();
-        let ratios: Vec<f64> =
-            rounds.iter().map(|(a, b)| if less_is_better { b / a } else { a / b }).collect();
+        let ratios: Vec<f64> = rounds.iter().map(|(a, b)| if less_is_better { b / a } else { a / b }).collect();
         let row = Row {
             name: name.into(),
             value: median(&ours),

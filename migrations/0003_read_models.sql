@@ -1,4 +1,5 @@
 -- Read models: derived from the log, rebuilt at will. Every table that answers a tenant is under row-level security.
+-- Lists are read backwards by (time, id): both columns of those indexes run the same way.
 
 create table read_models.users (
   id uuid primary key,
@@ -10,6 +11,8 @@ create table read_models.users (
   created_at timestamptz not null,
   last_login_at timestamptz
 );
+
+create index users_by_workspace on read_models.users (workspace_id, created_at, id);
 
 create table read_models.workspaces (
   id uuid primary key,
@@ -32,15 +35,14 @@ create table read_models.api_keys (
   revoked_at timestamptz,
   version bigint not null
 );
-create index api_keys_by_workspace on read_models.api_keys (workspace_id, created_at desc, id);
+create index api_keys_by_workspace on read_models.api_keys (workspace_id, created_at, id);
 
 create table read_models.connections (
   id uuid primary key,
   workspace_id uuid not null,
   name text not null,
   description text,
-  spec_source text not null,
-  spec_url text,
+  source json not null,
   base_url text,
   effective_base_url text,
   auth json not null,
@@ -50,6 +52,8 @@ create table read_models.connections (
   endpoint_count integer not null default 0,
   webhook_count integer not null default 0,
   facts json,
+  -- What the last refresh changed.
+  changes json,
   errors json not null default '[]',
   risks json not null default '[]',
   last_test json,
@@ -57,7 +61,7 @@ create table read_models.connections (
   updated_at timestamptz not null,
   version bigint not null
 );
-create index connections_by_workspace on read_models.connections (workspace_id, created_at desc, id);
+create index connections_by_workspace on read_models.connections (workspace_id, created_at, id);
 create index connections_to_ingest on read_models.connections (ingestion_status)
   where ingestion_status in ('PENDING', 'RUNNING');
 
@@ -91,7 +95,7 @@ create table read_models.credentials (
   read_count bigint not null default 0,
   version bigint not null
 );
-create index credentials_by_workspace on read_models.credentials (workspace_id, created_at desc, id);
+create index credentials_by_workspace on read_models.credentials (workspace_id, created_at, id);
 
 create table read_models.credential_reads (
   event_id uuid primary key,
@@ -107,7 +111,7 @@ create table read_models.credential_reads (
   actor_id text not null,
   read_at timestamptz not null
 );
-create index credential_reads_by_credential on read_models.credential_reads (workspace_id, credential_id, read_at desc);
+create index credential_reads_by_credential on read_models.credential_reads (workspace_id, credential_id, read_at, event_id);
 
 create table read_models.workflows (
   id uuid primary key,
@@ -124,7 +128,7 @@ create table read_models.workflows (
   updated_at timestamptz not null,
   version bigint not null
 );
-create index workflows_by_workspace on read_models.workflows (workspace_id, created_at desc, id);
+create index workflows_by_workspace on read_models.workflows (workspace_id, created_at, id);
 
 create table read_models.workflow_versions (
   workflow_id uuid not null,
@@ -148,16 +152,20 @@ create table read_models.executions (
   input json not null,
   output json,
   error json,
+  -- Key of the step that failed the execution.
+  failed_step text,
+  -- Step instances seen so far, those that completed, and those whose outcome a person must tell.
   step_count integer not null default 0,
   completed_step_count integer not null default 0,
+  unknown_step_count integer not null default 0,
   started_at timestamptz not null,
   ended_at timestamptz,
   -- When a sweep should look at it again: the latest lease's end or the earliest retry.
   wake_at timestamptz,
   version bigint not null
 );
-create index executions_by_workspace on read_models.executions (workspace_id, started_at desc, id);
-create index executions_by_workflow on read_models.executions (workspace_id, workflow_id, started_at desc, id);
+create index executions_by_workspace on read_models.executions (workspace_id, started_at, id);
+create index executions_by_workflow on read_models.executions (workspace_id, workflow_id, started_at, id);
 create index executions_open on read_models.executions (wake_at) where status in ('pending', 'running');
 
 create table read_models.execution_steps (
@@ -194,6 +202,8 @@ create table read_models.plans (
   created_at timestamptz not null
 );
 
+create index plans_by_workspace on read_models.plans (workspace_id, created_at, id);
+
 create table read_models.webhooks (
   id uuid primary key,
   workspace_id uuid not null,
@@ -208,7 +218,7 @@ create table read_models.webhooks (
   failure_count bigint not null default 0,
   version bigint not null
 );
-create index webhooks_by_workspace on read_models.webhooks (workspace_id, created_at desc, id);
+create index webhooks_by_workspace on read_models.webhooks (workspace_id, created_at, id);
 
 create table read_models.webhook_deliveries (
   id uuid primary key,
@@ -225,7 +235,7 @@ create table read_models.webhook_deliveries (
   created_at timestamptz not null,
   ended_at timestamptz
 );
-create index webhook_deliveries_by_webhook on read_models.webhook_deliveries (workspace_id, webhook_id, created_at desc, id);
+create index webhook_deliveries_by_webhook on read_models.webhook_deliveries (workspace_id, webhook_id, created_at, id);
 create index webhook_deliveries_due on read_models.webhook_deliveries (next_attempt_at) where status in ('pending', 'delivering');
 
 -- The audit log's index: the entries themselves are the events.
@@ -244,7 +254,7 @@ create table read_models.audit_entries (
   correlation_id uuid not null,
   recorded_at timestamptz not null
 );
-create index audit_entries_in_order on read_models.audit_entries (workspace_id, generation desc, transaction_id desc, position desc);
+create index audit_entries_in_order on read_models.audit_entries (workspace_id, generation, transaction_id, position);
 create index audit_entries_by_aggregate on read_models.audit_entries (workspace_id, aggregate_id, sequence);
 create index audit_entries_by_correlation on read_models.audit_entries (workspace_id, correlation_id);
 

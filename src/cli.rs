@@ -118,9 +118,7 @@ impl Command {
     fn needs(&self) -> Needs {
         match self {
             Command::Serve => Needs { database: true, nats: true, master_key: true },
-            Command::Migrate { .. } | Command::Replay(_) => {
-                Needs { database: true, ..Needs::default() }
-            }
+            Command::Migrate { .. } | Command::Replay(_) => Needs { database: true, ..Needs::default() },
             Command::Dev | Command::Demo | Command::Health => Needs::default(),
         }
     }

@@ -3,13 +3,14 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use api::{Health, HealthCheck};
+use async_trait::async_trait;
 use serde_json::json;
 
 use crate::settings::{DEFAULT_PORT, Settings};
 
 struct Nats(async_nats::Client);
 
-#[poem::async_trait]
+#[async_trait]
 impl HealthCheck for Nats {
     fn name(&self) -> &'static str {
         "nats"
@@ -30,7 +31,7 @@ struct Planner {
     model: bool,
 }
 
-#[poem::async_trait]
+#[async_trait]
 impl HealthCheck for Planner {
     fn name(&self) -> &'static str {
         "planner"

@@ -113,11 +113,8 @@ impl Wired {
     /// Runs every role of this node until `shutdown`, or until one of them is lost for good.
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<()> {
         let runs = |role: Role| self.roles.contains(&role);
-        let roles = Roles {
-            relay: runs(Role::Relay),
-            executor: runs(Role::Executor),
-            dispatcher: runs(Role::Dispatcher),
-        };
+        let roles =
+            Roles { relay: runs(Role::Relay), executor: runs(Role::Executor), dispatcher: runs(Role::Dispatcher) };
         let mut parts = executors::start(&self.node, roles, &shutdown);
         if let Some(projector) = self.projector {
             let stop = shutdown.clone();
@@ -134,7 +131,8 @@ impl Wired {
             shutdown.cancelled().await;
         }
         // Parts end by the token; whoever does not within two seconds is dropped: the log knows what was done.
-        let _ = tokio::time::timeout(Duration::from_secs(2), async { while parts.join_next().await.is_some() {} }).await;
+        let _ =
+            tokio::time::timeout(Duration::from_secs(2), async { while parts.join_next().await.is_some() {} }).await;
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use replay_tools::Options;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
@@ -40,13 +41,15 @@ pub async fn migrate(settings: Settings, adopt: bool) -> anyhow::Result<ExitCode
 pub async fn replay(settings: Settings, replay: Replay, json: bool) -> anyhow::Result<ExitCode> {
     let (url, stack) = database(&settings).await?;
     let url = url.expose_secret();
+    let options = Options { json, ..Options::default() };
+    let out = &mut std::io::stdout();
     let outcome = match replay {
-        Replay::Verify => replay_tools::verify(url, json).await,
-        Replay::Rebuild => replay_tools::rebuild(url, json).await,
-        Replay::Timeline { id } => replay_tools::timeline(url, &id, json).await,
+        Replay::Verify => replay_tools::verify(url, &options, out).await.map(|o| o.exit_code()),
+        Replay::Rebuild => replay_tools::rebuild(url, &options, out).await.map(|()| 0),
+        Replay::Timeline { id } => replay_tools::timeline(url, &id, json, out).await.map(|()| 0),
     };
     if let Some(stack) = stack {
         stack.stop().await?;
     }
-    Ok(if outcome? { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    Ok(ExitCode::from(outcome?))
 }

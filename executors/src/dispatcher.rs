@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use chrono::{SecondsFormat, TimeDelta};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use commands::{App, Context, Failure, webhook::record_delivery};
 use domain::{
     delivery::{Delivery, DeliveryCommand, DeliveryStatus},
@@ -79,33 +79,48 @@ impl Dispatcher {
     }
 
     async fn woken(&self, wake: Wake) {
-        if public_name(&wake.event_type).is_none() {
-            return;
-        }
-        let result = match event_store::read_event(self.app.store().pool(), wake.at()).await {
-            Ok(Some(event)) => self.deliver(event, true).await,
-            Ok(None) => Ok(()),
-            Err(error) => Err(Failure::Unavailable(error.to_string())),
-        };
-        if let Err(error) = result {
+        if let Err(error) = self.dispatch(&wake).await {
             tracing::warn!(event = %wake.id, %error, "an event could not be dispatched; the sweep will");
         }
     }
 
-    /// Schedules the event's deliveries and makes their first attempts.
-    async fn deliver(&self, event: RecordedEvent, wait: bool) -> Result<(), Failure> {
-        let Some(name) = public_name(&event.event_type).map(str::to_owned) else { return Ok(()) };
+    async fn dispatch(&self, wake: &Wake) -> Result<(), Failure> {
+        if public_name(&wake.event_type).is_none() {
+            return Ok(());
+        }
         // A webhook made just before the event must be known.
-        if wait && !self.read_models.wait_for(event.at, Duration::from_secs(5)).await {
+        if !self.read_models.wait_for(wake.at(), Duration::from_secs(5)).await {
             return Err(Failure::Unavailable("the read models are behind".into()));
         }
+        if self.subscribers(WorkspaceId(wake.workspaceid), &wake.event_type).await?.is_empty() {
+            return Ok(());
+        }
+        match event_store::read_event(self.app.store().pool(), wake.at()).await? {
+            Some(event) => self.deliver(event).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Active webhooks that want events of this type, with the time each was made.
+    async fn subscribers(
+        &self,
+        workspace: WorkspaceId,
+        event_type: &str,
+    ) -> Result<Vec<(WebhookId, DateTime<Utc>)>, Failure> {
+        let Some(name) = public_name(event_type) else { return Ok(vec![]) };
+        let hooks = self.reads.webhooks_of(workspace).await.map_err(|e| Failure::Unavailable(e.to_string()))?;
+        Ok(hooks.into_iter().filter(|h| subscribes(&h.events, name)).map(|h| (h.id, h.created_at)).collect())
+    }
+
+    /// Schedules the event's deliveries and makes their first attempts.
+    async fn deliver(&self, event: RecordedEvent) -> Result<(), Failure> {
+        let Some(name) = public_name(&event.event_type).map(str::to_owned) else { return Ok(()) };
         let source = Source { workspace: WorkspaceId(event.workspace_id), event };
-        let hooks = self.reads.webhooks_of(source.workspace).await.map_err(|e| Failure::Unavailable(e.to_string()))?;
-        for hook in hooks {
-            if !subscribes(&hook.events, &name) {
+        for (webhook, made) in self.subscribers(source.workspace, &source.event.event_type).await? {
+            // A webhook hears of what comes after it, whenever the event is looked at.
+            if made > source.event.recorded_at {
                 continue;
             }
-            let webhook = hook.id;
             let delivery = DeliveryId(Uuid::new_v5(&webhook.0, source.event.event_id.as_bytes()));
             if self.schedule(&source, webhook, delivery, &name).await? {
                 self.attempt(source.workspace, delivery).await?;
@@ -222,7 +237,7 @@ impl Dispatcher {
             let old: Vec<RecordedEvent> = batch.into_iter().take_while(|e| e.recorded_at <= edge).collect();
             let Some(last) = old.last().map(|e| e.at) else { continue };
             for event in old {
-                self.deliver(event, false).await.map_err(NatsError::of)?;
+                self.deliver(event).await.map_err(NatsError::of)?;
             }
             if !event_store::advance(store.pool(), CHECKPOINT, at, last).await.map_err(NatsError::of)? {
                 // Another node sweeps too: go on from where it is.

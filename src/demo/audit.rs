@@ -1,14 +1,19 @@
 //! What the log tells of the run, and what an auditor may and may not do.
 
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use reqwest::Method;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use super::connect::{Connected, OURS};
+use super::connect::{Connected, LOOK, OURS};
 use super::plan::{Plan, Run};
 use super::table::{Titled, clock, excerpt, plain};
 use super::{Stage, client::Api};
+
+/// How long the entry of a refusal may take to show.
+const DENIAL: Duration = Duration::from_secs(5);
 
 pub struct Auditor {
     pub id: String,
@@ -38,7 +43,9 @@ pub async fn trail(stage: &mut Stage, connections: &[Connected], plan: &Plan, ru
     }
     stage.voice.show(table)?;
     check_order(&entries, &run.execution)?;
-    stage.voice.good(format!("{} audit entries; each credential read stands before the call it was for", entries.len()));
+    stage
+        .voice
+        .good(format!("{} audit entries; each credential read stands before the call it was for", entries.len()));
     Ok(entries.len())
 }
 
@@ -95,11 +102,28 @@ pub async fn try_auditor(stage: &mut Stage, auditor: &Auditor, run: &Run) -> any
     let answer = api.ask(Method::POST, "connections", Some(&body)).await?;
     let refused = answer.status == 403 && answer.code() == "FORBIDDEN";
     ensure!(refused, "POST connections by an auditor was answered with {} {}", answer.status, answer.code());
-    let denied = stage.api.get(&format!("logs?limit=10&action=access.denied&userId={}", auditor.id)).await?;
-    let count = denied["logs"].as_array().map_or(0, Vec::len);
-    ensure!(count == 1, "the refusal left {count} entries in the log instead of one");
-    stage.voice.good(format!("the auditor reads {} entries, is refused with 403, and the refusal is an entry", read.len()));
+    denial_is_logged(stage, auditor).await?;
+    stage
+        .voice
+        .good(format!("the auditor reads {} entries, is refused with 403, and the refusal is an entry", read.len()));
     Ok(())
+}
+
+/// Somebody else's write: the read models show it a moment later.
+async fn denial_is_logged(stage: &Stage, auditor: &Auditor) -> anyhow::Result<()> {
+    let path = format!("logs?limit=10&action=access.denied&userId={}", auditor.id);
+    let wait = async {
+        loop {
+            let count = stage.api.get(&path).await?["logs"].as_array().map_or(0, Vec::len);
+            ensure!(count <= 1, "one refusal left {count} entries in the log");
+            if count == 1 {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let found = tokio::time::timeout(DENIAL, wait).await;
+    found.context("the refusal left no entry in the log")?
 }
 
 #[cfg(test)]

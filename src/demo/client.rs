@@ -7,9 +7,6 @@ use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-/// How long one request may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Calls one server as one caller. Cheap to clone.
 #[derive(Clone)]
 pub struct Api {
@@ -84,13 +81,13 @@ impl Api {
     }
 }
 
-/// A client for loopback: no proxy, no redirects.
-pub fn http() -> anyhow::Result<reqwest::Client> {
+/// A client of servers on this machine: no proxy, no redirects; a request may take `timeout`.
+pub fn http_client(timeout: Duration) -> anyhow::Result<reqwest::Client> {
     // An error means that the process has a provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    #[expect(clippy::disallowed_methods, reason = "the demo is a client of our own server, not the server's way out")]
+    #[expect(clippy::disallowed_methods, reason = "a client of our own server, not the server's way out")]
     let builder = reqwest::Client::builder();
-    let client = builder.timeout(TIMEOUT).no_proxy().redirect(reqwest::redirect::Policy::none()).build();
+    let client = builder.timeout(timeout).no_proxy().redirect(reqwest::redirect::Policy::none()).build();
     client.context("no HTTP client can be made")
 }
 

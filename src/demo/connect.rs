@@ -68,7 +68,9 @@ pub async fn tidy_up(stage: &mut Stage) -> anyhow::Result<()> {
     let role = plain(&me["user"]["role"]);
     ensure!(role == "owner", "the demo needs an owner's API key, this one is of role {role:?}");
     let mut removed = 0;
-    for (list, noun) in [("webhooks", "webhooks"), ("api-keys?status=active", "apiKeys"), ("connections", "connections")] {
+    for (list, noun) in
+        [("webhooks", "webhooks"), ("api-keys?status=active", "apiKeys"), ("connections", "connections")]
+    {
         let path = list.split('?').next().unwrap_or(list);
         for id in leftovers(&stage.api, list, noun).await? {
             stage.api.delete(&format!("{path}/{id}")).await?;

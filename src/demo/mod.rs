@@ -13,17 +13,20 @@ mod table;
 mod voice;
 mod webhook;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use secrecy::{ExposeSecret, SecretString};
 
 use client::Api;
+pub use client::http_client;
 use connect::Sandbox;
 use voice::Voice;
 
 /// What the person asks for.
 const REQUEST: &str = "Get customer data from CRM and send a welcome email";
+/// How long one request may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// Acts of the story, for the progress bar.
 const ACTS: u64 = 9;
 
@@ -50,7 +53,7 @@ pub async fn run(
     database_url: &SecretString,
 ) -> anyhow::Result<()> {
     let began = Instant::now();
-    let http = client::http()?;
+    let http = http_client(TIMEOUT)?;
     let mut stage = Stage {
         voice: Voice::new(ACTS),
         api: Api::new(http.clone(), base_url, api_key.clone()),
@@ -92,7 +95,6 @@ async fn tell(stage: &mut Stage, database_url: &SecretString) -> anyhow::Result<
     stage.api.delete(&format!("api-keys/{}", auditor.id)).await?;
     stage.voice.good("the key is revoked, the webhook is deleted");
 
-    stage.voice.put_bar_away();
     stage.voice.begin("Fold the log again and compare");
     compare(stage, database_url).await.context("verifying the read models")?;
     Ok(format!(
@@ -103,11 +105,14 @@ async fn tell(stage: &mut Stage, database_url: &SecretString) -> anyhow::Result<
     ))
 }
 
-/// As `apiq replay verify`, which prints what it compared.
+/// `apiq replay verify`, with its report.
 async fn compare(stage: &Stage, database_url: &SecretString) -> anyhow::Result<()> {
-    stage.voice.show("\nThe verification")?;
-    let equal = replay_tools::verify(database_url.expose_secret(), false).await?;
-    ensure!(equal, "the live read models differ from what the log gives");
+    let options = replay_tools::Options { progress: false, ..Default::default() };
+    let mut report = Vec::new();
+    let outcome = replay_tools::verify(database_url.expose_secret(), &options, &mut report).await?;
+    stage.voice.show(format!("\nThe verification\n{}", String::from_utf8_lossy(&report).trim_end()))?;
+    let identical = outcome == replay_tools::VerifyOutcome::Identical;
+    ensure!(identical, "the live read models differ from what the log gives");
     stage.voice.good("the live read models equal what the log gives when it is folded again");
     Ok(())
 }

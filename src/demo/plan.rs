@@ -144,7 +144,9 @@ fn fill(schema: &Value, customer: &Value) -> anyhow::Result<Value> {
             Some(value) => {
                 input.insert(name.clone(), value);
             }
-            None if required.contains(&name.as_str()) => bail!("the plan asks for {name:?}, which the demo cannot know"),
+            None if required.contains(&name.as_str()) => {
+                bail!("the plan asks for {name:?}, which the demo cannot know")
+            }
             None => {}
         }
     }
@@ -187,13 +189,10 @@ fn show_run(stage: &mut Stage, execution: &str, view: &Value) -> anyhow::Result<
     let mut table = Titled::new(title, &["step", "status", "attempts", "ms", "HTTP", "output"]);
     for step in steps {
         let attempts = step["attempts"].as_array().map_or(0, Vec::len);
-        let spent = step["durationMs"].as_u64().or_else(|| {
-            let each = step["attempts"].as_array().into_iter().flatten();
-            Some(each.filter_map(|attempt| attempt["durationMs"].as_u64()).sum())
-        });
         let output = excerpt(&plain(&step["output"]), 160);
-        let spent = spent.map_or_else(|| "–".to_owned(), |ms| ms.to_string());
-        table.row([plain(&step["key"]), plain(&step["status"]), attempts.to_string(), spent, plain(&step["httpStatus"]), output]);
+        let cells = ["id", "status"].map(|name| plain(&step[name]));
+        let figures = [attempts.to_string(), plain(&step["duration"]), plain(&step["httpStatus"]), output];
+        table.row(cells.into_iter().chain(figures));
     }
     stage.voice.show(table)?;
     stage.voice.good(format!("{} steps ran", steps.len()));

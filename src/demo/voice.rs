@@ -48,19 +48,14 @@ impl Voice {
             None => write(),
         }
     }
-
-    /// Takes the bar away, for something that prints by itself. Plain lines from here on.
-    pub fn put_bar_away(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
-    }
 }
 
-/// A failed demo leaves no half-drawn bar above its error.
+/// No half-drawn bar is left, above an error or the summary.
 impl Drop for Voice {
     fn drop(&mut self) {
-        self.put_bar_away();
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
     }
 }
 

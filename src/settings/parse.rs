@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use super::{EgressRule, LogFormat, OpenAi, Problem, Profile, Role, Settings, nats};
 
 const DEFAULT_DATA_DIR: &str = ".apiq";
-const DEFAULT_LOG: &str = "info,sqlx=warn,async_nats=warn";
+const DEFAULT_LOG: &str = "info,sqlx=warn,async_nats=warn,poem=warn";
 const DEFAULT_BASE_URL: &str = "https://api.openai.com/v1";
 const DEFAULT_MODEL: &str = "gpt-4o-mini";
 const DEFAULT_SPEC_MAX_BYTES: u64 = 32 * 1024 * 1024;

@@ -68,7 +68,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         name: "APIQ_LOG",
-        default: "info,sqlx=warn,async_nats=warn",
+        default: "info,sqlx=warn,async_nats=warn,poem=warn",
         help: "Log filter: a level (error, warn, info, debug, trace), or module=level pairs, comma-separated.",
     },
     Setting { name: "APIQ_LOG_FORMAT", default: "text", help: "`text` for people, `json` for one JSON object a line." },

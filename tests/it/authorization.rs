@@ -51,7 +51,8 @@ pub fn filled(document: &Value, method: &Method, path: &str, id: impl Fn(&str) -
     for parameter in operation["parameters"].as_array().into_iter().flatten().filter(|p| p["in"] == "path") {
         let pattern = parameter["schema"]["pattern"].as_str().unwrap_or_default();
         let prefix = pattern.trim_start_matches('^').split("_[").next().filter(|_| pattern.contains("_["));
-        let value = prefix.map_or_else(|| "fetch".to_owned(), &id);
+        let plain = if parameter["schema"]["type"] == "integer" { "1" } else { "fetch" };
+        let value = prefix.map_or_else(|| plain.to_owned(), &id);
         url = url.replace(&format!("{{{}}}", parameter["name"].as_str().unwrap()), &value);
     }
     assert!(!url.contains('{'), "{path}: a parameter is not in the document");

@@ -126,7 +126,7 @@ fn sample(path: &str, things: &BTreeMap<&'static str, String>) -> Value {
         (_, "execute") => json!({ "input": {} }),
         (_, "resolve") => json!({ "outcome": "failed" }),
         (_, "test" | "refresh" | "cancel" | "resend" | "pause" | "resume" | "retry") => json!({}),
-        (_, "credentials") => json!({ "name": "x", "type": "bearer", "value": "x" }),
+        (_, "credentials") => json!({ "credentials": { "value": "x" } }),
         (_, "secrets") => json!({ "name": "x", "value": "y" }),
         (_, "rotate") => json!({ "value": "y" }),
         _ => json!({ "name": "x" }),

@@ -34,6 +34,8 @@ pub struct Server {
     settings: Vec<(String, String)>,
     running: Value,
     finished: bool,
+    /// nats-server was started again by a test: nobody else stops it.
+    own_nats: bool,
     folder: Folder,
 }
 
@@ -48,7 +50,7 @@ impl Server {
         let guardian = guard(&folder);
         let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut server =
-            Server { child: None, guardian, settings, running: Value::Null, finished: false, folder };
+            Server { child: None, guardian, settings, running: Value::Null, finished: false, own_nats: false, folder };
         server.launch().await;
         server
     }
@@ -146,7 +148,8 @@ impl Server {
     }
 
     /// Start nats-server again, as its supervisor would, with the configuration that the binary wrote.
-    pub fn start_nats(&self) {
+    pub fn start_nats(&mut self) {
+        self.own_nats = true;
         use std::os::unix::process::CommandExt;
         let folder = self.data().join("nats");
         let program = ["/usr/sbin/nats-server", "/opt/homebrew/bin/nats-server", "/usr/local/bin/nats-server"];
@@ -179,6 +182,10 @@ impl Server {
         .await
         .unwrap();
         self.finished = true;
+        if let Some(pid) = pid_in(&self.pid_files()[1]).filter(|_| self.own_nats) {
+            signal("INT", pid);
+            until("nats-server ends", STOP, async || (!is_alive(pid)).then_some(())).await;
+        }
         assert!(stopped.is_some_and(|status| status.success()), "it stops in order: {stopped:?}\n{}", self.output());
         for file in self.pid_files() {
             let left = pid_in(&file).filter(|pid| is_alive(*pid));
@@ -191,7 +198,7 @@ impl Server {
         let client = self.anonymous();
         let health = until("the read models catch up", QUIET, async || {
             let answer = client.try_get("/health").await?;
-            let lag = answer.body.pointer("/data/checks/projections/lag").and_then(Value::as_i64);
+            let lag = answer.body.pointer("/data/checks/projections/details/lagEvents").and_then(Value::as_i64);
             (answer.status == 200 && lag == Some(0)).then_some(answer.body)
         })
         .await;

@@ -1,0 +1,209 @@
+//! The credential of a connection: metadata only, never the value.
+
+use commands::credential::{self as use_cases, CreateCredential};
+use domain::{
+    connection::{AuthScheme, Connection},
+    error::{Code, Faults},
+    event::LogPosition,
+    ids::{ConnectionId, CredentialId},
+};
+use poem_openapi::{Object, OpenApi, param::Path};
+use secrecy::SecretString;
+
+use super::joined;
+use crate::{
+    answer::{Answer, Written},
+    auth::{
+        Permit,
+        grant::{CredentialRead, CredentialWrite},
+    },
+    body::Body,
+    problem::Problem,
+    routes::{Deleted, Tag, credentials::CredentialJson},
+    types::{Id, Secret},
+};
+
+pub struct ConnectionCredentialsApi;
+
+/// The value, as the connection's `authType` wants it.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase", deny_unknown_fields)]
+struct CredentialValueBody {
+    /// `api_key` or `bearer`. `apiKey` and `token` are the same.
+    value: Option<Secret>,
+    api_key: Option<Secret>,
+    token: Option<Secret>,
+    /// `basic`.
+    username: Option<String>,
+    /// `basic`.
+    password: Option<Secret>,
+}
+
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase", deny_unknown_fields)]
+struct StoreCredentialBody {
+    #[oai(validator(min_length = 1, max_length = 200))]
+    name: Option<String>,
+    credentials: CredentialValueBody,
+}
+
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct ConnectionCredentialsJson {
+    credentials: CredentialJson,
+}
+
+impl CredentialValueBody {
+    fn into_secret(self, auth: &AuthScheme) -> Result<SecretString, Problem> {
+        let mut faults = Faults::default();
+        let basic = joined(self.username.as_deref(), self.password.as_ref(), "credentials.", &mut faults);
+        let mut plain = [self.value, self.api_key, self.token].into_iter().flatten();
+        let (first, second) = (plain.next(), plain.next());
+        let wanted = match auth {
+            AuthScheme::None => {
+                faults.add("credentials", "this connection's authType is none; change it first");
+                None
+            }
+            AuthScheme::Basic => {
+                if first.is_some() {
+                    faults.add("credentials.value", "authType basic wants username and password");
+                }
+                basic
+            }
+            AuthScheme::ApiKey { .. } | AuthScheme::Bearer => {
+                if basic.is_some() {
+                    faults.add("credentials.username", "does not belong to this connection's authType");
+                }
+                if second.is_some() {
+                    faults.add("credentials.value", "is given twice, under two names");
+                }
+                first.map(|secret| secret.0)
+            }
+        };
+        if faults.0.is_empty() && wanted.is_none() {
+            faults.add("credentials.value", "is required");
+        }
+        faults.into_result()?;
+        wanted.ok_or_else(|| Problem::field("credentials.value", "is required"))
+    }
+}
+
+/// A new value for the connection's credential, which is made when there is none of this kind.
+pub(super) async fn replace<P>(
+    permit: &Permit<P>,
+    id: ConnectionId,
+    present: &Connection,
+    kind: &str,
+    value: SecretString,
+) -> Result<LogPosition, Problem> {
+    let context = permit.context_without_claim();
+    if let Some(credential) = present.credential.filter(|_| present.auth.as_str() == kind) {
+        return Ok(use_cases::rotate(permit.app(), &context, credential, value).await?.at);
+    }
+    let input = CreateCredential {
+        name: format!("{} credential", present.name),
+        kind: kind.to_owned(),
+        connection: Some(id),
+        value,
+    };
+    Ok(use_cases::create(permit.app(), &context, input).await?.at)
+}
+
+/// The connection as it is in the log, not as the read model shows it: what follows is a write.
+async fn load<P>(permit: &Permit<P>, id: &Id<ConnectionId>) -> Result<(ConnectionId, Connection), Problem> {
+    let id = id.typed("id")?;
+    Ok((id, commands::connection::load(permit.app(), permit.workspace(), id).await?.state))
+}
+
+fn attached(connection: &Connection) -> Result<CredentialId, Problem> {
+    connection.credential.ok_or_else(|| Problem::new(Code::CredentialNotFound, "This connection has no credential."))
+}
+
+async fn stored<P, const STATUS: u16>(
+    permit: &Permit<P>,
+    id: CredentialId,
+    at: LogPosition,
+    message: &str,
+) -> Result<Written<ConnectionCredentialsJson, STATUS>, Problem> {
+    if permit.shows(at).await
+        && let Some(view) = permit.reads().credential(permit.workspace(), id).await?
+    {
+        let answer = Answer::new(ConnectionCredentialsJson { credentials: view.into() });
+        return Ok(Written::Usual(answer.message(message).at(at)));
+    }
+    Ok(permit.lagging(id, at))
+}
+
+#[OpenApi(tag = "Tag::Connections")]
+impl ConnectionCredentialsApi {
+    /// Get a connection's credential
+    ///
+    /// Its metadata: versions and uses, never the value.
+    #[oai(path = "/connections/:id/credentials", method = "get", operation_id = "getConnectionCredential")]
+    async fn get(
+        &self,
+        permit: Permit<CredentialRead>,
+        id: Path<Id<ConnectionId>>,
+    ) -> Result<Answer<ConnectionCredentialsJson>, Problem> {
+        let connection = super::find(&permit, id.typed("id")?).await?;
+        let none = || Problem::new(Code::CredentialNotFound, "This connection has no credential.");
+        let credential = connection.credential_id.ok_or_else(none)?;
+        let view = permit.reads().credential(permit.workspace(), credential).await?.ok_or_else(none)?;
+        Ok(Answer::new(ConnectionCredentialsJson { credentials: view.into() }))
+    }
+
+    /// Store a connection's credential
+    ///
+    /// For a connection that has none; `PUT` replaces one.
+    #[oai(path = "/connections/:id/credentials", method = "post", operation_id = "storeConnectionCredential")]
+    async fn create(
+        &self,
+        permit: Permit<CredentialWrite>,
+        id: Path<Id<ConnectionId>>,
+        body: Body<StoreCredentialBody>,
+    ) -> Result<Written<ConnectionCredentialsJson, 201>, Problem> {
+        let (id, connection) = load(&permit, &id).await?;
+        if connection.credential.is_some() {
+            return Err(Problem::new(Code::Conflict, "This connection has a credential; replace it with PUT."));
+        }
+        let value = body.0.credentials.into_secret(&connection.auth)?;
+        let name = body.0.name.unwrap_or_else(|| format!("{} credential", connection.name));
+        let kind = connection.auth.as_str().to_owned();
+        let input = CreateCredential { name, kind, connection: Some(id), value };
+        let done = use_cases::create(permit.app(), permit.context(), input).await?;
+        stored(&permit, done.value, done.at, "Credentials stored.").await
+    }
+
+    /// Replace a connection's credential
+    ///
+    /// The value becomes the next version; executions use it from their next attempt on.
+    #[oai(path = "/connections/:id/credentials", method = "put", operation_id = "replaceConnectionCredential")]
+    async fn replace(
+        &self,
+        permit: Permit<CredentialWrite>,
+        id: Path<Id<ConnectionId>>,
+        body: Body<StoreCredentialBody>,
+    ) -> Result<Written<ConnectionCredentialsJson>, Problem> {
+        let (_, connection) = load(&permit, &id).await?;
+        let credential = attached(&connection)?;
+        let value = body.0.credentials.into_secret(&connection.auth)?;
+        let done = use_cases::rotate(permit.app(), permit.context(), credential, value).await?;
+        stored(&permit, credential, done.at, "Credentials updated.").await
+    }
+
+    /// Delete a connection's credential
+    ///
+    /// The value is destroyed. Calls that need it fail from now on.
+    #[oai(path = "/connections/:id/credentials", method = "delete", operation_id = "deleteConnectionCredential")]
+    async fn delete(
+        &self,
+        permit: Permit<CredentialWrite>,
+        id: Path<Id<ConnectionId>>,
+    ) -> Result<Answer<Deleted>, Problem> {
+        let (_, connection) = load(&permit, &id).await?;
+        let credential = attached(&connection)?;
+        let done = use_cases::delete(permit.app(), permit.context(), credential).await?;
+        permit.wrote(done.at);
+        Ok(Answer::new(Deleted::of(credential)).message("Credentials deleted.").at(done.at))
+    }
+}

@@ -1,0 +1,250 @@
+//! Secrets: the vault as its users know it. Values go in and are never returned.
+
+use commands::credential::{self as use_cases, CreateCredential};
+use domain::{
+    error::{Code, Faults},
+    event::LogPosition,
+    ids::{ConnectionId, CredentialId, SecretId},
+};
+use poem_openapi::{Enum, Object, OpenApi, param::Path};
+use projections::CredentialView;
+use secrecy::SecretString;
+
+use super::{
+    Deleted, Tag,
+    connections::joined,
+    credentials::{CredentialList, find},
+};
+use crate::{
+    answer::{Answer, Written},
+    auth::{
+        Permit,
+        grant::{CredentialRead, CredentialWrite},
+    },
+    body::Body,
+    pagination::Pagination,
+    problem::Problem,
+    query::Asked,
+    types::{Id, Secret, Time},
+};
+
+pub struct SecretsApi;
+
+#[derive(Debug, Clone, Copy, Enum)]
+#[oai(rename_all = "snake_case")]
+enum SecretType {
+    ApiKey,
+    Bearer,
+    Basic,
+    Secret,
+}
+
+impl SecretType {
+    fn as_str(self) -> &'static str {
+        match self {
+            SecretType::ApiKey => "api_key",
+            SecretType::Bearer => "bearer",
+            SecretType::Basic => "basic",
+            SecretType::Secret => "secret",
+        }
+    }
+}
+
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase", deny_unknown_fields)]
+struct CreateSecretBody {
+    #[oai(validator(min_length = 1, max_length = 200))]
+    name: String,
+    /// `secret` when absent.
+    #[oai(rename = "type")]
+    kind: Option<SecretType>,
+    /// Up to 16 KiB. For `basic`, `user:password`, or `username` and `password` instead.
+    value: Option<Secret>,
+    username: Option<String>,
+    password: Option<Secret>,
+    /// Becomes the credential of this connection, whose `authType` must be the same as `type`.
+    connection_id: Option<Id<ConnectionId>>,
+}
+
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase", deny_unknown_fields)]
+struct UpdateSecretBody {
+    value: Option<Secret>,
+    username: Option<String>,
+    password: Option<Secret>,
+}
+
+/// A secret without its value.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+struct SecretJson {
+    id: String,
+    name: String,
+    #[oai(rename = "type")]
+    kind: String,
+    is_active: bool,
+    /// Of the value, from 1.
+    version: i32,
+    connection_id: Option<String>,
+    /// The same thing in `credentials`.
+    credential_id: String,
+    created_at: Time,
+    updated_at: Time,
+    last_read_at: Option<Time>,
+}
+
+impl From<CredentialView> for SecretJson {
+    fn from(view: CredentialView) -> Self {
+        Self {
+            id: SecretId(view.id.0).to_string(),
+            name: view.name,
+            kind: view.kind,
+            is_active: true,
+            version: view.current_version,
+            connection_id: view.connection_id.map(|id| id.to_string()),
+            credential_id: view.id.to_string(),
+            created_at: view.created_at.into(),
+            updated_at: view.updated_at.into(),
+            last_read_at: view.last_read_at.map(Time),
+        }
+    }
+}
+
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct SecretsJson {
+    secrets: Vec<SecretJson>,
+    total_count: i64,
+    pagination: Pagination,
+}
+
+/// Either `value`, or user name and password.
+fn value_of(
+    value: Option<Secret>,
+    username: Option<String>,
+    password: Option<Secret>,
+    faults: &mut Faults,
+) -> Option<SecretString> {
+    let pair = joined(username.as_deref(), password.as_ref(), "", faults);
+    match (value, pair) {
+        (Some(_), Some(_)) => {
+            faults.add("value", "give value, or username and password, not both");
+            None
+        }
+        (None, None) => {
+            if faults.0.is_empty() {
+                faults.add("value", "is required");
+            }
+            None
+        }
+        (value, pair) => value.map(|secret| secret.0).or(pair),
+    }
+}
+
+fn credential_id(id: &Id<SecretId>) -> Result<CredentialId, Problem> {
+    Ok(CredentialId(id.typed("id")?.0))
+}
+
+async fn stored<const STATUS: u16>(
+    permit: &Permit<CredentialWrite>,
+    id: CredentialId,
+    at: LogPosition,
+    message: &str,
+) -> Result<Written<SecretJson, STATUS>, Problem> {
+    if permit.shows(at).await
+        && let Some(view) = permit.reads().credential(permit.workspace(), id).await?
+    {
+        let version = view.version;
+        return Ok(Written::Usual(Answer::new(view.into()).message(message).version(version).at(at)));
+    }
+    Ok(permit.lagging(SecretId(id.0), at))
+}
+
+#[OpenApi(tag = "Tag::Secrets")]
+impl SecretsApi {
+    /// List secrets
+    ///
+    /// Names and versions, never values.
+    #[oai(path = "/secrets", method = "get", operation_id = "listSecrets")]
+    async fn list(
+        &self,
+        permit: Permit<CredentialRead>,
+        asked: Asked<CredentialList>,
+    ) -> Result<Answer<SecretsJson>, Problem> {
+        let CredentialList { filter, page } = asked.0;
+        let listed = permit.reads().credentials(permit.workspace(), &filter, &page).await?;
+        let (pagination, total_count) = (Pagination::of(&listed), listed.total);
+        let secrets = listed.items.into_iter().map(Into::into).collect();
+        Ok(Answer::new(SecretsJson { secrets, total_count, pagination }))
+    }
+
+    /// Store a secret
+    ///
+    /// Sealed with AES-256-GCM under the workspace's own key. No route returns the value; each use leaves
+    /// `credential.read` in the log.
+    #[oai(path = "/secrets", method = "post", operation_id = "createSecret")]
+    async fn create(
+        &self,
+        permit: Permit<CredentialWrite>,
+        body: Body<CreateSecretBody>,
+    ) -> Result<Written<SecretJson, 201>, Problem> {
+        let CreateSecretBody { name, kind, value, username, password, connection_id } = body.0;
+        let mut faults = Faults::default();
+        let value = value_of(value, username, password, &mut faults);
+        faults.into_result()?;
+        let value = value.ok_or_else(|| Problem::field("value", "is required"))?;
+        let connection = connection_id.map(|id| id.typed("connectionId")).transpose()?;
+        let kind = kind.unwrap_or(SecretType::Secret).as_str().to_owned();
+        let input = CreateCredential { name, kind, connection, value };
+        let done = use_cases::create(permit.app(), permit.context(), input).await?;
+        stored(&permit, done.value, done.at, "Secret stored.").await
+    }
+
+    /// Get a secret
+    ///
+    /// Its metadata; never the value.
+    #[oai(path = "/secrets/:id", method = "get", operation_id = "getSecret")]
+    async fn get(&self, permit: Permit<CredentialRead>, id: Path<Id<SecretId>>) -> Result<Answer<SecretJson>, Problem> {
+        let view = find(&permit, credential_id(&id)?).await?;
+        let version = view.version;
+        Ok(Answer::new(view.into()).version(version))
+    }
+
+    /// Give a secret a new value
+    ///
+    /// The value becomes the next version; who uses it reads the new one from now on.
+    #[oai(path = "/secrets/:id", method = "put", operation_id = "updateSecret")]
+    async fn update(
+        &self,
+        permit: Permit<CredentialWrite>,
+        id: Path<Id<SecretId>>,
+        body: Body<UpdateSecretBody>,
+    ) -> Result<Written<SecretJson>, Problem> {
+        let id = credential_id(&id)?;
+        let expected = permit.expected_version()?;
+        if expected.is_some() && expected != Some(find(&permit, id).await?.version) {
+            return Err(Problem::new(Code::Conflict, "If-Match names another version of this secret; read it again."));
+        }
+        let mut faults = Faults::default();
+        let value = value_of(body.0.value, body.0.username, body.0.password, &mut faults);
+        faults.into_result()?;
+        let value = value.ok_or_else(|| Problem::field("value", "is required"))?;
+        let done = use_cases::rotate(permit.app(), permit.context(), id, value).await?;
+        stored(&permit, id, done.at, "Secret updated.").await
+    }
+
+    /// Delete a secret
+    ///
+    /// The value is destroyed; that it was there stays in the log.
+    #[oai(path = "/secrets/:id", method = "delete", operation_id = "deleteSecret")]
+    async fn delete(
+        &self,
+        permit: Permit<CredentialWrite>,
+        id: Path<Id<SecretId>>,
+    ) -> Result<Answer<Deleted>, Problem> {
+        let credential = credential_id(&id)?;
+        let done = use_cases::delete(permit.app(), permit.context(), credential).await?;
+        permit.wrote(done.at);
+        Ok(Answer::new(Deleted::of(SecretId(credential.0))).message("Secret deleted.").at(done.at))
+    }
+}

@@ -1,0 +1,365 @@
+//! The audit log: an index over the events, which are the entries themselves.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use domain::{
+    actor::ActorKind,
+    error::FieldError,
+    event::{LogPosition, RecordedEvent},
+    ids::{EventId, WorkspaceId},
+};
+use sqlx::{PgConnection, Postgres, QueryBuilder, Row as _, postgres::PgRow};
+use uuid::Uuid;
+
+use crate::{
+    fault::Fault,
+    list::{COUNT_LIMIT, Listed, Page, bounds, escape_like, paged, values},
+    read::{QueryError, ReadModels},
+    resource::resource_of,
+    view::{Item, Schema, View},
+};
+
+/// Which entries. Texts may hold several comma-separated values, one of which must match.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AuditFilter {
+    /// The actor's id as events keep it: `user_…`, `key_…`, an executor's name.
+    pub user_id: Option<String>,
+    /// Event types: `connection.created`, `connection.*`.
+    pub action: Option<String>,
+    /// Aggregates: a type (`connection`), an id (`conn_…`) or both (`connection:conn_…`).
+    pub resource: Option<String>,
+    pub start: Option<DateTime<Utc>>,
+    pub end: Option<DateTime<Utc>>,
+    pub correlation_id: Option<Uuid>,
+}
+
+/// The page's entries from the index, each with its event. `offset 0` keeps the key's conditions inside the view,
+/// where they find the log's primary key; a plain join would read the whole log through the view's barrier.
+const SELECT: &str = "select e.generation, e.transaction_id::text as xid, e.position, e.workspace_id, e.aggregate_type,
+       e.aggregate_id, e.sequence, e.event_type, e.event_version, e.payload::text as payload,
+       e.metadata::text as metadata, e.event_id, e.recorded_at
+  from (select t.* from read_models.audit_entries t";
+const JOIN: &str = ") t cross join lateral (
+         select * from log.tenant_events v
+          where v.aggregate_type = t.aggregate_type and v.aggregate_id = t.aggregate_id and v.sequence = t.sequence
+         offset 0) e
+ order by t.generation";
+
+impl ReadModels {
+    /// Entries of the workspace, newest first; with payload and metadata as stored (personal parts are sealed).
+    pub async fn audit(
+        &self,
+        workspace: WorkspaceId,
+        filter: &AuditFilter,
+        page: &Page,
+    ) -> Result<Listed<RecordedEvent>, QueryError> {
+        let checked = check(filter, page)?;
+        let mut tx = self.of(workspace).await?;
+        let mut count = QueryBuilder::new("select count(*) from (select 1 from read_models.audit_entries t");
+        push_where(&mut count, workspace, filter, &checked);
+        count.push(" limit ").push_bind(COUNT_LIMIT).push(") as counted");
+        let total: i64 = count.build_query_scalar().fetch_one(&mut *tx).await?;
+
+        let mut query = QueryBuilder::new(SELECT);
+        push_where(&mut query, workspace, filter, &checked);
+        let backwards = checked.cursor.is_some_and(|(backwards, _)| backwards);
+        push_page(&mut query, &checked, backwards);
+        let found: Vec<_> = query.build().fetch_all(&mut *tx).await?.iter().map(event_of).collect::<Result<_, _>>()?;
+        tx.commit().await?;
+        let came = checked.cursor.map(|(backwards, _)| backwards);
+        let cursor = |event: &RecordedEvent, backwards| Some(print_cursor(backwards, event.at));
+        Ok(paged(found, total, came, checked.page, checked.limit, cursor, |event| event))
+    }
+
+    pub async fn audit_entry(&self, workspace: WorkspaceId, id: EventId) -> Result<Option<RecordedEvent>, QueryError> {
+        let mut query = QueryBuilder::new(SELECT);
+        query.push(" where t.event_id = ").push_bind(id.0).push(JOIN);
+        let mut tx = self.of(workspace).await?;
+        let row = query.build().fetch_optional(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(row.as_ref().map(event_of).transpose()?)
+    }
+
+    /// An aggregate's own events, first to last; at most 10,000.
+    pub async fn audit_stream(
+        &self,
+        workspace: WorkspaceId,
+        aggregate_id: Uuid,
+    ) -> Result<Vec<RecordedEvent>, QueryError> {
+        let mut query = QueryBuilder::new(SELECT);
+        query.push(" where t.workspace_id = ").push_bind(workspace.0);
+        query.push(" and t.aggregate_id = ").push_bind(aggregate_id);
+        query.push(" order by t.aggregate_type, t.sequence limit 10000");
+        query.push(JOIN).push(", t.transaction_id, t.position");
+        let mut tx = self.of(workspace).await?;
+        let rows = query.build().fetch_all(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(rows.iter().map(event_of).collect::<Result<_, _>>()?)
+    }
+}
+
+struct Checked {
+    page: u32,
+    limit: u32,
+    cursor: Option<(bool, LogPosition)>,
+    actors: Vec<String>,
+    /// `LIKE` patterns: exact names have no wildcard.
+    actions: Vec<String>,
+    types: Vec<String>,
+    ids: Vec<Uuid>,
+}
+
+fn check(filter: &AuditFilter, page: &Page) -> Result<Checked, QueryError> {
+    let mut faults = Vec::new();
+    let (number, limit) = bounds(page, &mut faults);
+    let cursor = page.cursor.as_deref().and_then(|text| {
+        let parsed = parse_cursor(text);
+        if parsed.is_none() {
+            faults.push(FieldError::new("cursor", "is no cursor of this list"));
+        }
+        parsed
+    });
+    if page.sort.is_some() {
+        faults.push(FieldError::new("sort", "this list has one order: newest first"));
+    }
+    let of = |text: &Option<String>| text.as_deref().map(values).unwrap_or_default();
+    let actions = of(&filter.action).iter().map(|action| pattern(action)).collect();
+    let (mut types, mut ids) = (Vec::new(), Vec::new());
+    for resource in of(&filter.resource) {
+        // The id says its type itself; an id whose type the text contradicts matches nothing.
+        let (kind, id) = resource.split_once(':').map_or((None, resource.as_str()), |(k, id)| (Some(k), id));
+        match (resource_of(id), kind) {
+            (Some((named, uuid)), kind) if kind.is_none_or(|k| k == named) => ids.push(uuid),
+            (None, Some(_)) if id.parse::<Uuid>().is_ok() => ids.extend(id.parse::<Uuid>()),
+            (None, None) if domain::catalogue::all().iter().any(|(aggregate, _, _)| *aggregate == id) => {
+                types.push(id.to_owned());
+            }
+            _ => faults.push(FieldError::new("resource", format!("{resource:?} names no kind of resource and no id"))),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(QueryError::Invalid(faults));
+    }
+    Ok(Checked { page: number, limit, cursor, actors: of(&filter.user_id), actions, types, ids })
+}
+
+/// `connection.*` → `connection.%`; everything else as itself.
+fn pattern(action: &str) -> String {
+    match action.strip_suffix('*') {
+        Some(prefix) => format!("{}%", escape_like(prefix)),
+        None => escape_like(action),
+    }
+}
+
+fn push_where(query: &mut QueryBuilder<'_, Postgres>, workspace: WorkspaceId, filter: &AuditFilter, checked: &Checked) {
+    query.push(" where t.workspace_id = ").push_bind(workspace.0);
+    if !checked.actors.is_empty() {
+        query.push(" and t.actor_id = any(").push_bind(checked.actors.clone()).push(")");
+    }
+    if !checked.actions.is_empty() {
+        query.push(" and t.event_type like any(").push_bind(checked.actions.clone()).push(")");
+    }
+    if !checked.types.is_empty() || !checked.ids.is_empty() {
+        query.push(" and (t.aggregate_type = any(").push_bind(checked.types.clone());
+        query.push(") or t.aggregate_id = any(").push_bind(checked.ids.clone()).push("))");
+    }
+    if let Some(start) = filter.start {
+        query.push(" and t.recorded_at >= ").push_bind(start);
+    }
+    if let Some(end) = filter.end {
+        query.push(" and t.recorded_at < ").push_bind(end);
+    }
+    if let Some(correlation) = filter.correlation_id {
+        query.push(" and t.correlation_id = ").push_bind(correlation);
+    }
+}
+
+fn push_page(query: &mut QueryBuilder<'_, Postgres>, checked: &Checked, up: bool) {
+    if let Some((_, at)) = checked.cursor {
+        query.push(" and (t.generation, t.transaction_id, t.position) ").push(if up { "> (" } else { "< (" });
+        query.push_bind(at.generation).push(", ").push_bind(at.transaction_id.to_string()).push("::text::xid8, ");
+        query.push_bind(at.position).push(")");
+    }
+    let direction = if up { "asc" } else { "desc" };
+    let order = format!(" {direction}, t.transaction_id {direction}, t.position {direction}");
+    query.push(" order by t.generation").push(&order);
+    query.push(" limit ").push_bind(i64::from(checked.limit) + 1);
+    if checked.cursor.is_none() {
+        query.push(" offset ").push_bind(i64::from(checked.page - 1) * i64::from(checked.limit));
+    }
+    query.push(JOIN).push(&order);
+}
+
+fn print_cursor(backwards: bool, at: LogPosition) -> String {
+    hex::encode(format!("{}{at}", if backwards { 'p' } else { 'n' }))
+}
+
+fn parse_cursor(text: &str) -> Option<(bool, LogPosition)> {
+    let text = String::from_utf8(hex::decode(text).ok()?).ok()?;
+    match text.strip_prefix('p') {
+        Some(at) => Some((true, at.parse().ok()?)),
+        None => Some((false, text.strip_prefix('n')?.parse().ok()?)),
+    }
+}
+
+fn event_of(row: &PgRow) -> Result<RecordedEvent, sqlx::Error> {
+    let xid: &str = row.try_get("xid")?;
+    Ok(RecordedEvent {
+        at: LogPosition {
+            generation: row.try_get("generation")?,
+            transaction_id: xid.parse().map_err(|e| sqlx::Error::Decode(Box::new(e)))?,
+            position: row.try_get("position")?,
+        },
+        workspace_id: row.try_get("workspace_id")?,
+        aggregate_type: row.try_get("aggregate_type")?,
+        aggregate_id: row.try_get("aggregate_id")?,
+        sequence: row.try_get("sequence")?,
+        event_type: row.try_get("event_type")?,
+        event_version: row.try_get("event_version")?,
+        payload: row.try_get("payload")?,
+        metadata: row.try_get("metadata")?,
+        event_id: row.try_get("event_id")?,
+        recorded_at: row.try_get("recorded_at")?,
+    })
+}
+
+pub(crate) const COLUMNS: [&str; 13] = [
+    "event_id",
+    "workspace_id",
+    "generation",
+    "transaction_id",
+    "position",
+    "aggregate_type",
+    "aggregate_id",
+    "sequence",
+    "event_type",
+    "actor_kind",
+    "actor_id",
+    "correlation_id",
+    "recorded_at",
+];
+
+/// The index's rows of a batch, as columns: every event writes one, so they go in by UNNEST.
+#[derive(Default)]
+pub(crate) struct Audit {
+    event_id: Vec<Uuid>,
+    workspace: Vec<Uuid>,
+    generation: Vec<i32>,
+    transaction_id: Vec<String>,
+    position: Vec<i64>,
+    aggregate_type: Vec<String>,
+    aggregate_id: Vec<Uuid>,
+    sequence: Vec<i64>,
+    event_type: Vec<String>,
+    actor_kind: Vec<&'static str>,
+    actor_id: Vec<String>,
+    correlation_id: Vec<Uuid>,
+    recorded_at: Vec<DateTime<Utc>>,
+}
+
+#[async_trait]
+impl View for Audit {
+    fn name(&self) -> &'static str {
+        "audit"
+    }
+
+    fn events(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Reservations are inner bookkeeping; what they serve is audited itself.
+    fn handles(&self, event_type: &str) -> bool {
+        !event_type.starts_with("reservation.")
+    }
+
+    fn want(&mut self, _: &Item) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn load(&mut self, _: &mut PgConnection, _: Schema) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// Needs no payload: an event that cannot be decoded is audited all the same, by nobody known when even its
+    /// metadata cannot be read.
+    fn fold(&mut self, item: &Item) -> Result<(), Fault> {
+        let event = item.recorded;
+        let (kind, actor, correlation) = match item.metadata() {
+            Ok(m) => (m.actor_kind, m.actor_id.clone(), m.correlation_id),
+            Err(_) => (ActorKind::Anonymous, String::new(), event.event_id),
+        };
+        self.event_id.push(event.event_id);
+        self.workspace.push(event.workspace_id);
+        self.generation.push(event.at.generation);
+        self.transaction_id.push(event.at.transaction_id.to_string());
+        self.position.push(event.at.position);
+        self.aggregate_type.push(event.aggregate_type.clone());
+        self.aggregate_id.push(event.aggregate_id);
+        self.sequence.push(event.sequence);
+        self.event_type.push(event.event_type.clone());
+        self.actor_kind.push(kind.as_str());
+        self.actor_id.push(actor);
+        self.correlation_id.push(correlation);
+        self.recorded_at.push(event.recorded_at);
+        Ok(())
+    }
+
+    async fn store(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault> {
+        if self.event_id.is_empty() {
+            return Ok(());
+        }
+        let sql = format!(
+            "insert into {schema}.audit_entries ({})
+             select a, b, c, d::xid8, e, f, g, h, i, j, k, l, m
+               from unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::bigint[], $6::text[], $7::uuid[],
+                 $8::bigint[], $9::text[], $10::text[], $11::text[], $12::uuid[], $13::timestamptz[])
+                 as t(a, b, c, d, e, f, g, h, i, j, k, l, m)
+             on conflict (event_id) do nothing",
+            COLUMNS.join(", ")
+        );
+        sqlx::query(&sql)
+            .bind(&self.event_id)
+            .bind(&self.workspace)
+            .bind(&self.generation)
+            .bind(&self.transaction_id)
+            .bind(&self.position)
+            .bind(&self.aggregate_type)
+            .bind(&self.aggregate_id)
+            .bind(&self.sequence)
+            .bind(&self.event_type)
+            .bind(&self.actor_kind)
+            .bind(&self.actor_id)
+            .bind(&self.correlation_id)
+            .bind(&self.recorded_at)
+            .execute(db)
+            .await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::ids::ConnectionId;
+
+    use super::*;
+
+    #[test]
+    fn resources_and_actions_are_understood_or_named() {
+        let id = ConnectionId(Uuid::from_u128(3));
+        let of = |text: String| check(&AuditFilter { resource: Some(text), ..Default::default() }, &Page::default());
+        let both = of(format!("workflow, connection:{id}")).unwrap();
+        assert_eq!((both.types, both.ids), (vec!["workflow".to_owned()], vec![id.0]));
+        for bad in ["nonsense".to_owned(), format!("workflow:{id}"), "connection:xyz".to_owned()] {
+            assert!(matches!(of(bad), Err(QueryError::Invalid(f)) if f[0].field == "resource"));
+        }
+        assert_eq!(pattern("api_key.*"), "api\\_key.%");
+        assert_eq!(pattern("a%"), "a\\%");
+    }
+
+    #[test]
+    fn cursors_round_trip() {
+        let at = LogPosition { generation: 2, transaction_id: 99, position: 7 };
+        assert_eq!(parse_cursor(&print_cursor(true, at)), Some((true, at)));
+        assert_eq!(parse_cursor("zz"), None);
+    }
+}

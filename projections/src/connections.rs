@@ -1,0 +1,264 @@
+//! Connections: what they reach, how their document stands, what the last test said.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use domain::{
+    connection::{AuthScheme, Connection, ConnectionEvent, IngestionStatus, SpecChanges, SpecFacts, SpecSource},
+    ids::{ConnectionId, CredentialId, WorkspaceId},
+    operation::SpecProblem,
+};
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+
+use crate::{
+    fault::Fault,
+    list::{Kind, ListFilter, ListSpec, Listed, Order, Page},
+    read::{QueryError, ReadModels},
+    row::{Key, id, optional_id, row},
+    table::Table,
+    view::{Fact, Item, Schema, View},
+};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ConnectionStatus {
+    Active,
+    Inactive,
+}
+
+impl ConnectionStatus {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ConnectionStatus::Active => "ACTIVE",
+            ConnectionStatus::Inactive => "INACTIVE",
+        }
+    }
+}
+
+/// What a test call said.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastTest {
+    pub ok: bool,
+    pub message: String,
+    /// HTTP status, when there was an answer.
+    pub status: Option<u16>,
+    pub elapsed_ms: u64,
+    pub tested_at: DateTime<Utc>,
+}
+
+row! {
+    pub struct ConnectionView in "connections" by ["id"] = |row| Key::of(row.id); {
+        #[serde(with = "id")]
+        pub id: ConnectionId,
+        #[serde(with = "id")]
+        pub workspace_id: WorkspaceId,
+        pub name: String,
+        pub description: Option<String>,
+        pub source: SpecSource,
+        /// As the user gave it.
+        pub base_url: Option<String>,
+        /// What requests go to: the user's, else the document's first server.
+        pub effective_base_url: Option<String>,
+        pub auth: AuthScheme,
+        #[serde(with = "optional_id")]
+        pub credential_id: Option<CredentialId>,
+        pub status: ConnectionStatus,
+        pub ingestion_status: IngestionStatus,
+        pub endpoint_count: u32,
+        pub webhook_count: u32,
+        pub facts: Option<SpecFacts>,
+        /// What the last refresh changed.
+        pub changes: Option<SpecChanges>,
+        /// Why the last ingestion failed; empty after a good one.
+        pub errors: Vec<SpecProblem>,
+        pub risks: Vec<String>,
+        pub last_test: Option<LastTest>,
+        pub created_at: DateTime<Utc>,
+        pub updated_at: DateTime<Utc>,
+        /// The stream's last sequence.
+        pub version: i64,
+    }
+}
+
+const LIST: ListSpec = ListSpec {
+    order: Order::Time("created_at"),
+    filters: &[("status", "status", Kind::Text), ("ingestionStatus", "ingestion_status", Kind::Text)],
+    sorts: &[
+        ("createdAt", "created_at"),
+        ("updatedAt", "updated_at"),
+        ("name", "name"),
+        ("endpointCount", "endpoint_count"),
+    ],
+    search: &["name", "description"],
+};
+
+impl ReadModels {
+    /// Filters: `status`, `ingestionStatus`. Sorts: `createdAt`, `updatedAt`, `name`, `endpointCount`.
+    pub async fn connections(
+        &self,
+        workspace: WorkspaceId,
+        filter: &ListFilter,
+        page: &Page,
+    ) -> Result<Listed<ConnectionView>, QueryError> {
+        self.list(workspace, &LIST, filter, page).await
+    }
+
+    pub async fn connection(
+        &self,
+        workspace: WorkspaceId,
+        id: ConnectionId,
+    ) -> Result<Option<ConnectionView>, QueryError> {
+        self.get(workspace, id.0).await
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Connections {
+    connections: Table<ConnectionView>,
+}
+
+#[async_trait]
+impl View for Connections {
+    fn name(&self) -> &'static str {
+        "connections"
+    }
+
+    fn events(&self) -> &'static [&'static str] {
+        &[
+            "connection.created",
+            "connection.updated",
+            "connection.credential_attached",
+            "connection.credential_detached",
+            "connection.refresh_requested",
+            "connection.ingestion_started",
+            "connection.spec_refreshed",
+            "connection.ingestion_failed",
+            "connection.tested",
+            "connection.deleted",
+        ]
+    }
+
+    fn want(&mut self, item: &Item) -> Result<(), Fault> {
+        self.connections.want(Key::of(item.recorded.aggregate_id));
+        Ok(())
+    }
+
+    async fn load(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault> {
+        self.connections.load(db, schema).await
+    }
+
+    fn fold(&mut self, item: &Item) -> Result<(), Fault> {
+        let recorded = item.recorded;
+        let key = Key::of(recorded.aggregate_id);
+        let Fact::Connection(event) = item.fact()? else { return Ok(()) };
+        match event {
+            ConnectionEvent::Created { .. } => {
+                if let Some(row) = created(item, event) {
+                    self.connections.put(row);
+                }
+            }
+            ConnectionEvent::Deleted {} => self.connections.remove(&key),
+            other => {
+                if let Some(row) = self.connections.change(&key) {
+                    change(row, other, recorded.recorded_at);
+                    row.effective_base_url = effective_base_url(row);
+                    row.version = recorded.sequence;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn store(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault> {
+        self.connections.store(db, schema).await
+    }
+}
+
+fn created(item: &Item, event: &ConnectionEvent) -> Option<ConnectionView> {
+    let ConnectionEvent::Created { name, description, source, base_url, auth, credential_id, risks } = event else {
+        return None;
+    };
+    let recorded = item.recorded;
+    let no_document = *source == SpecSource::None;
+    let mut row = ConnectionView {
+        id: ConnectionId(recorded.aggregate_id),
+        workspace_id: WorkspaceId(recorded.workspace_id),
+        name: name.clone(),
+        description: description.clone(),
+        source: source.clone(),
+        base_url: base_url.clone(),
+        effective_base_url: None,
+        auth: auth.clone(),
+        credential_id: *credential_id,
+        status: ConnectionStatus::Active,
+        ingestion_status: if no_document { IngestionStatus::Succeeded } else { IngestionStatus::Pending },
+        endpoint_count: 0,
+        webhook_count: 0,
+        facts: None,
+        changes: None,
+        errors: vec![],
+        risks: risks.clone(),
+        last_test: None,
+        created_at: recorded.recorded_at,
+        updated_at: recorded.recorded_at,
+        version: recorded.sequence,
+    };
+    row.effective_base_url = effective_base_url(&row);
+    Some(row)
+}
+
+/// Everything but birth and death.
+fn change(row: &mut ConnectionView, event: &ConnectionEvent, at: DateTime<Utc>) {
+    match event {
+        ConnectionEvent::Updated { name, description, base_url, auth, active } => {
+            row.name = name.clone().unwrap_or_else(|| std::mem::take(&mut row.name));
+            row.description = description.clone().or(row.description.take());
+            row.base_url = base_url.clone().or(row.base_url.take());
+            row.auth = auth.clone().unwrap_or_else(|| std::mem::take(&mut row.auth));
+            row.status = match active {
+                Some(true) => ConnectionStatus::Active,
+                Some(false) => ConnectionStatus::Inactive,
+                None => row.status,
+            };
+        }
+        ConnectionEvent::CredentialAttached { credential_id } => row.credential_id = Some(*credential_id),
+        ConnectionEvent::CredentialDetached { .. } => row.credential_id = None,
+        ConnectionEvent::RefreshRequested { source } => {
+            row.source = source.clone();
+            row.ingestion_status = IngestionStatus::Pending;
+        }
+        ConnectionEvent::IngestionStarted { .. } => row.ingestion_status = IngestionStatus::Running,
+        ConnectionEvent::SpecRefreshed { facts, changes } => {
+            row.ingestion_status = IngestionStatus::Succeeded;
+            row.endpoint_count = facts.endpoint_count;
+            row.webhook_count = facts.webhook_count;
+            row.facts = Some(facts.clone());
+            row.changes = Some(changes.clone());
+            row.errors.clear();
+        }
+        ConnectionEvent::IngestionFailed { errors } => {
+            row.ingestion_status = IngestionStatus::Failed;
+            row.errors = errors.clone();
+        }
+        ConnectionEvent::Tested { ok, message, status, elapsed_ms } => {
+            let (message, elapsed_ms) = (message.clone(), *elapsed_ms);
+            row.last_test = Some(LastTest { ok: *ok, message, status: *status, elapsed_ms, tested_at: at });
+        }
+        ConnectionEvent::Created { .. } | ConnectionEvent::Deleted {} | ConnectionEvent::CredentialRead { .. } => {
+            return;
+        }
+    }
+    row.updated_at = at;
+}
+
+/// The domain's own rule, on what it depends on.
+fn effective_base_url(row: &ConnectionView) -> Option<String> {
+    let connection = Connection {
+        base_url: row.base_url.clone(),
+        facts: row.facts.clone(),
+        source: row.source.clone(),
+        ..Connection::default()
+    };
+    connection.effective_base_url()
+}

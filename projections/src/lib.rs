@@ -1,0 +1,54 @@
+//! Read models: every answer to a question is derived from the log, here, and can be derived again.
+//!
+//! A view is a file: its rows, its queries (methods of `ReadModels`, the tenant first) and its fold. The fold is pure
+//! (no clock, no randomness, no side effect), so that folding the log again gives the same rows; `Projector` keeps the
+//! live tables, `rebuild` folds beside them. Sealed values pass through sealed: there is no key here.
+
+mod accounts;
+mod api_keys;
+mod apply;
+mod audit;
+mod connections;
+mod credentials;
+mod cursor;
+mod deliveries;
+mod executions;
+mod fault;
+mod list;
+mod operations;
+mod plans;
+mod progress;
+mod projector;
+mod read;
+mod rebuild;
+mod resource;
+mod row;
+mod steps;
+mod system;
+mod table;
+mod view;
+mod webhooks;
+mod workflows;
+
+pub use accounts::{UserView, WorkspaceView};
+pub use api_keys::{ApiKeyStatus, ApiKeyView};
+pub use audit::AuditFilter;
+pub use connections::{ConnectionStatus, ConnectionView, LastTest};
+pub use credentials::{CredentialReadView, CredentialView};
+pub use deliveries::{DeliveryAttempt, DeliveryView};
+pub use executions::ExecutionView;
+pub use list::{COUNT_LIMIT, DEFAULT_LIMIT, ListFilter, Listed, MAX_LIMIT, Page};
+pub use operations::{OperationView, endpoint_id};
+pub use plans::PlanView;
+pub use progress::Progress;
+pub use projector::{CHECKPOINT, Projector};
+pub use read::{QueryError, ReadModels};
+pub use rebuild::{
+    Checksum, Checksums, LiveState, RebuildError, RebuildReport, checksums, live_state, rebuild, schema_differences,
+};
+pub use resource::{resource_id, resource_of};
+pub use steps::{Attempt, AttemptStatus, ExecutionStepView};
+pub use system::{Due, Lag, SystemReads};
+pub use view::{Schema, TABLES, decode_fault};
+pub use webhooks::{WebhookStatus, WebhookView};
+pub use workflows::{WorkflowVersionView, WorkflowView};

@@ -1,0 +1,139 @@
+//! What the service itself asks, over all tenants: what is due, how far the projector lags. Never for a route's answer
+//! to a tenant.
+
+use chrono::{DateTime, Utc};
+use domain::{
+    event::LogPosition,
+    ids::{ConnectionId, DeliveryId, ExecutionId, WorkspaceId},
+};
+use sqlx::{PgPool, Row as _};
+use uuid::Uuid;
+
+use crate::{projector::CHECKPOINT, read::QueryError, webhooks::WebhookView};
+
+/// Something of a workspace that waits for an executor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due<Id> {
+    pub workspace: WorkspaceId,
+    pub id: Id,
+}
+
+/// How far the read models are behind the log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lag {
+    pub checkpoint: LogPosition,
+    /// Events not shown yet, counted up to 10,000.
+    pub events: i64,
+    /// Age of the oldest of them, milliseconds; 0 when there is none.
+    pub age_ms: i64,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct SystemReads {
+    pool: PgPool,
+}
+
+impl SystemReads {
+    /// `pool` logs in as `apiq_projector`.
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// Connections whose document waits, and those whose ingestion began before `stale` and did not end.
+    pub async fn connections_to_ingest(
+        &self,
+        stale: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<Due<ConnectionId>>, sqlx::Error> {
+        self.due(
+            "select workspace_id, id from read_models.connections
+              where ingestion_status = 'PENDING' or (ingestion_status = 'RUNNING' and updated_at < $1)
+              order by updated_at limit $2",
+            stale,
+            limit,
+        )
+        .await
+    }
+
+    /// Executions that should have moved by `now`.
+    pub async fn executions_due(&self, now: DateTime<Utc>, limit: i64) -> Result<Vec<Due<ExecutionId>>, sqlx::Error> {
+        self.due(
+            "select workspace_id, id from read_models.executions
+              where status in ('pending', 'running') and wake_at <= $1 order by wake_at limit $2",
+            now,
+            limit,
+        )
+        .await
+    }
+
+    /// Deliveries whose next attempt is due, or whose present one's lease has ended.
+    pub async fn deliveries_due(&self, now: DateTime<Utc>, limit: i64) -> Result<Vec<Due<DeliveryId>>, sqlx::Error> {
+        self.due(
+            "select workspace_id, id from read_models.webhook_deliveries
+              where status in ('pending', 'delivering') and next_attempt_at <= $1 order by next_attempt_at limit $2",
+            now,
+            limit,
+        )
+        .await
+    }
+
+    /// Active webhooks of a workspace, with their subscriptions.
+    pub async fn webhooks_of(&self, workspace: WorkspaceId) -> Result<Vec<WebhookView>, QueryError> {
+        let texts: Vec<String> = sqlx::query_scalar(
+            "select row_to_json(t)::text from read_models.webhooks t
+              where t.workspace_id = $1 and t.status = 'active' order by t.created_at, t.id",
+        )
+        .bind(workspace.0)
+        .fetch_all(&self.pool)
+        .await?;
+        texts.iter().map(|t| serde_json::from_str(t).map_err(|e| QueryError::corrupt("webhooks", e))).collect()
+    }
+
+    /// Active connections whose operations are known: id, name, hash of the operations' blob.
+    pub async fn connected_operations(
+        &self,
+        workspace: WorkspaceId,
+    ) -> Result<Vec<(ConnectionId, String, String)>, sqlx::Error> {
+        let rows: Vec<(Uuid, String, String)> = sqlx::query_as(
+            "select id, name, facts->>'operationsHash' from read_models.connections
+              where workspace_id = $1 and status = 'ACTIVE' and facts is not null order by created_at, id",
+        )
+        .bind(workspace.0)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|(id, name, hash)| (ConnectionId(id), name, hash)).collect())
+    }
+
+    pub async fn lag(&self) -> Result<Lag, sqlx::Error> {
+        let checkpoint = event_store::checkpoint(&self.pool, CHECKPOINT).await?;
+        let row = sqlx::query(
+            "select count(*) as events,
+                    coalesce((extract(epoch from clock_timestamp() - min(recorded_at)) * 1000)::bigint, 0) as age
+               from (select e.recorded_at from log.events e
+                      where (e.generation, e.transaction_id, e.position) > ($1, $2::text::xid8, $3)
+                      order by e.generation, e.transaction_id, e.position limit 10000) as waiting",
+        )
+        .bind(checkpoint.generation)
+        .bind(checkpoint.transaction_id.to_string())
+        .bind(checkpoint.position)
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(Lag { checkpoint, events: row.try_get("events")?, age_ms: row.try_get::<i64, _>("age")?.max(0) })
+    }
+
+    /// Events set aside because a view could not take them: 0 in a healthy system.
+    pub async fn quarantined(&self) -> Result<i64, sqlx::Error> {
+        sqlx::query_scalar("select count(*) from log.quarantine").fetch_one(&self.pool).await
+    }
+
+    async fn due<Id: From<Uuid>>(
+        &self,
+        sql: &'static str,
+        at: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<Due<Id>>, sqlx::Error> {
+        let rows: Vec<(Uuid, Uuid)> = sqlx::query_as(sql).bind(at).bind(limit).fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().map(|(workspace, id)| Due { workspace: WorkspaceId(workspace), id: id.into() }).collect())
+    }
+}
