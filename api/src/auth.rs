@@ -250,16 +250,9 @@ impl<'a, P: Grant> ApiExtractor<'a> for Permit<P> {
 
 /// Counts the request against its class; the answer's headers tell.
 pub fn charge(state: &ApiState, arrival: &Arrival, class: Class, key: &str) -> Result<(), Problem> {
-    match state.limiter().charge(class, key) {
-        Ok(rate) => {
-            arrival.note_rate(rate);
-            Ok(())
-        }
-        Err((rate, problem)) => {
-            arrival.note_rate(rate);
-            Err(problem)
-        }
-    }
+    let (rate, refused) = state.limiter().charge(class, key);
+    arrival.note_rate(rate);
+    if refused { Err(rate.refusal()) } else { Ok(()) }
 }
 
 fn register_schemes(registry: &mut Registry) {

@@ -132,6 +132,9 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
         operation["requestBody"]["description"] = json!("Unknown fields are refused; every fault is named.");
     }
     for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
+        if response["description"].as_str().is_none_or(str::is_empty) {
+            response["description"] = json!("Done.");
+        }
         add_headers(path, method, status, response);
     }
     for (status, codes) in errors(path, method, public, has_body, has_query) {

@@ -64,6 +64,15 @@ pub struct Rate {
 }
 
 impl Rate {
+    /// What a request is told that is one too many.
+    pub fn refusal(self) -> Problem {
+        let Rate { limit, window, resets_in, .. } = self;
+        let message = format!(
+            "Too many requests: {limit} in {window} seconds are allowed. Try again in {resets_in} seconds."
+        );
+        Problem::new(Code::RateLimitExceeded, message).with_retry_after(resets_in.max(1))
+    }
+
     pub fn write(self, headers: &mut HeaderMap) {
         let reset = clock::now().timestamp().max(0) as u64 + self.resets_in;
         let fields: [(&str, u64); 4] = [
@@ -102,16 +111,17 @@ impl Limiter {
         }
     }
 
-    /// Counts a request of `key`. `Err` when it is one too many; the rate tells where it stands either way.
-    pub fn charge(&self, class: Class, key: &str) -> Result<Rate, (Rate, Problem)> {
+    /// Counts a request of `key`: where it stands, and whether it is one too many.
+    pub fn charge(&self, class: Class, key: &str) -> (Rate, bool) {
         self.charge_at(class, key, Instant::now())
     }
 
-    fn charge_at(&self, class: Class, key: &str, now: Instant) -> Result<Rate, (Rate, Problem)> {
+    fn charge_at(&self, class: Class, key: &str, now: Instant) -> (Rate, bool) {
         let (limit, length) = self.of(class);
         let window = length.as_secs();
         if limit == 0 {
-            return Ok(Rate { limit: u64::from(u32::MAX), remaining: u64::from(u32::MAX), resets_in: window, window });
+            let plenty = u64::from(u32::MAX);
+            return (Rate { limit: plenty, remaining: plenty, resets_in: window, window }, false);
         }
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         if windows.len() >= MOST_KEYS {
@@ -126,14 +136,10 @@ impl Limiter {
         }
         let resets_in = entry.ends.duration_since(now).as_secs_f64().ceil() as u64;
         if entry.used >= limit {
-            let message = format!(
-                "Too many requests: {limit} in {window} seconds are allowed. Try again in {resets_in} seconds."
-            );
-            let problem = Problem::new(Code::RateLimitExceeded, message).with_retry_after(resets_in.max(1));
-            return Err((Rate { limit, remaining: 0, resets_in, window }, problem));
+            return (Rate { limit, remaining: 0, resets_in, window }, true);
         }
         entry.used += 1;
-        Ok(Rate { limit, remaining: limit - entry.used, resets_in, window })
+        (Rate { limit, remaining: limit - entry.used, resets_in, window }, false)
     }
 }
 
@@ -145,14 +151,15 @@ mod tests {
     fn one_too_many_is_refused_until_the_window_ends() {
         let limiter = Limiter::new(RateLimits { auth_per_15min: 2, ..RateLimits::default() });
         let start = Instant::now();
-        assert_eq!(limiter.charge_at(Class::Auth, "a", start).unwrap().remaining, 1);
-        assert_eq!(limiter.charge_at(Class::Auth, "a", start).unwrap().remaining, 0);
-        let (rate, problem) = limiter.charge_at(Class::Auth, "a", start + Duration::from_secs(800)).unwrap_err();
+        assert_eq!(limiter.charge_at(Class::Auth, "a", start).0.remaining, 1);
+        assert_eq!(limiter.charge_at(Class::Auth, "a", start).0.remaining, 0);
+        let (rate, refused) = limiter.charge_at(Class::Auth, "a", start + Duration::from_secs(800));
+        assert!(refused);
         assert_eq!((rate.limit, rate.remaining, rate.resets_in, rate.window), (2, 0, 100, 900));
-        assert_eq!(problem.retry_after, Some(100));
-        assert!(limiter.charge_at(Class::Auth, "b", start).is_ok(), "another account");
-        assert!(limiter.charge_at(Class::Chat, "a", start).is_ok(), "another class");
-        assert!(limiter.charge_at(Class::Auth, "a", start + Duration::from_secs(900)).is_ok(), "another window");
+        assert_eq!(rate.refusal().retry_after, Some(100));
+        assert!(!limiter.charge_at(Class::Auth, "b", start).1, "another account");
+        assert!(!limiter.charge_at(Class::Chat, "a", start).1, "another class");
+        assert!(!limiter.charge_at(Class::Auth, "a", start + Duration::from_secs(900)).1, "another window");
     }
 
     #[test]
@@ -160,11 +167,11 @@ mod tests {
         let limiter = Limiter::new(RateLimits { chat_per_min: 0, ..RateLimits::default() });
         let start = Instant::now();
         for n in 0..(MOST_KEYS + 10) {
-            limiter.charge_at(Class::Default, &n.to_string(), start).unwrap();
+            assert!(!limiter.charge_at(Class::Default, &n.to_string(), start).1);
         }
         assert!(limiter.windows.lock().unwrap().len() <= MOST_KEYS);
         for _ in 0..1_000 {
-            limiter.charge_at(Class::Chat, "a", start).unwrap();
+            assert!(!limiter.charge_at(Class::Chat, "a", start).1);
         }
     }
 

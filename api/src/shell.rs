@@ -76,7 +76,7 @@ impl<E: Endpoint> Shell<E> {
     fn rate_headers(&self, arrival: &Arrival, path: &str, headers: &mut HeaderMap) {
         let rate = arrival.rate().unwrap_or_else(|| {
             let key = format!("ip {}", arrival.ip().unwrap_or_default());
-            self.state.limiter().charge(Class::of(path), &key).unwrap_or_else(|(rate, _)| rate)
+            self.state.limiter().charge(Class::of(path), &key).0
         });
         rate.write(headers);
     }

@@ -60,7 +60,7 @@ pub struct PlanProposal {
     pub steps: Vec<Value>,
     pub input_schema: Option<Value>,
     pub explanation: String,
-    pub confidence: f32,
+    pub confidence: f64,
     /// `llm` or `offline`.
     pub planner: String,
     pub candidates: Vec<Value>,

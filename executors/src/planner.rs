@@ -15,6 +15,7 @@ use integrations::planner::{
     self, Catalog, CatalogConnection, Message, ModelConfig, PlanError, PlanRequest, PlannerKind, Role,
 };
 use projections::SystemReads;
+use serde_json::Value;
 use std::sync::OnceLock;
 
 /// Workspaces whose index is kept in memory.
@@ -98,12 +99,12 @@ impl Planner for WorkspacePlanner {
             steps: draft.steps,
             input_schema: draft.input_schema,
             explanation: draft.explanation,
-            confidence: draft.confidence,
+            confidence: rounded(draft.confidence),
             planner: match planned.planner {
                 PlannerKind::Llm => "llm".into(),
                 PlannerKind::Offline => "offline".into(),
             },
-            candidates: draft.candidates.iter().filter_map(|c| serde_json::to_value(c).ok()).collect(),
+            candidates: draft.candidates.iter().filter_map(candidate).collect(),
             warnings: draft.warnings,
             questions: draft.questions,
         })
@@ -127,6 +128,17 @@ fn matches(catalog: &Catalog, query: &str, limit: usize) -> Vec<Match> {
         })
     });
     found.collect()
+}
+
+fn candidate(candidate: &planner::Candidate) -> Option<Value> {
+    let mut value = serde_json::to_value(candidate).ok()?;
+    value["score"] = rounded(candidate.score).into();
+    Some(value)
+}
+
+/// Three decimals: more would only pretend.
+fn rounded(value: f32) -> f64 {
+    (f64::from(value) * 1_000.0).round() / 1_000.0
 }
 
 fn role_of(role: &str) -> Role {

@@ -210,7 +210,7 @@ fn count(row: &mut ExecutionView, before: Option<StepStatus>, after: StepStatus)
     let change = |status| i32::from(after == status) - i32::from(before == Some(status));
     row.step_count += i32::from(before.is_none());
     row.completed_step_count += change(StepStatus::Completed);
-    row.unknown_step_count += i32::from(after == StepStatus::OutcomeUnknown);
+    row.unknown_step_count += change(StepStatus::OutcomeUnknown);
     // As in the domain: a person resolved the last unknown outcome, the execution runs on.
     if row.unknown_step_count > 0 {
         row.status = ExecutionStatus::OutcomeUnknown;

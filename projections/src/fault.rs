@@ -21,7 +21,7 @@ impl From<sqlx::Error> for Fault {
             _ => None,
         };
         match class.as_deref() {
-            Some("22" | "23" | "54" | "42") => Fault::Event(error.to_string()),
+            Some("22" | "23" | "54") => Fault::Event(error.to_string()),
             _ => Fault::Database(error),
         }
     }

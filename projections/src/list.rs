@@ -252,7 +252,7 @@ fn push_order(query: &mut QueryBuilder<'_, Postgres>, spec: &ListSpec, checked: 
     let up = ascending(spec, checked);
     let column = spec.order.column();
     if let Some(cursor) = &checked.cursor {
-        query.push(format!(" and (t.{column}, t.id) {} (", if up { ">=" } else { "<=" }));
+        query.push(format!(" and (t.{column}, t.id) {} (", if up { ">" } else { "<" }));
         match spec.order {
             Order::Time(_) => query.push_bind(DateTime::from_timestamp_micros(cursor.key).unwrap_or_default()),
             Order::Ordinal(_) => query.push_bind(cursor.key),

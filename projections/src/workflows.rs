@@ -149,7 +149,7 @@ impl View for Workflows {
             Fact::Execution(ExecutionEvent::Started { workflow_id, .. }) => {
                 if let Some(row) = self.workflows.change(&Key::of(*workflow_id)) {
                     row.execution_count += 1;
-                    row.last_execution_at = Some(std::time::SystemTime::now().into());
+                    row.last_execution_at = Some(item.recorded.recorded_at);
                 }
             }
             _ => {}

@@ -103,7 +103,7 @@ async fn another_tenants_things_do_not_exist() {
     jonas.client.header("x-workspace-id", jonas.workspace()).get("/connections").await.data(200);
 
     // And nothing of it was changed.
-    let name = |path: String| async { maria.client.get(&path.clone()).await.data(200)["name"].clone() };
+    let name = async |path: String| maria.client.get(&path).await.data(200)["name"].clone();
     for (kind, noun) in [("conn", "connections"), ("wf", "workflows"), ("hook", "webhooks"), ("key", "api-keys")] {
         assert_eq!(name(format!("/{noun}/{}", things[kind])).await, MARK, "{noun}");
     }

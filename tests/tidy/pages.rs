@@ -19,8 +19,9 @@ pub fn errors(tree: &Tree) -> Vec<String> {
         match tree.get(&path) {
             None => found.push(format!("{path} is missing")),
             Some(text) => {
-                let parts = [format!("# {name}\n"), "\nHTTP status ".into(), "\n## When\n".into()];
-                let missing = parts.iter().chain([&"\n## What to do\n".to_owned()]).find(|part| !text.contains(*part));
+                let title = format!("# {name}\n");
+                let parts = [title.as_str(), "\nHTTP status ", "\n## When\n", "\n## What to do\n"];
+                let missing = parts.into_iter().find(|part| !text.contains(part));
                 found.extend(missing.map(|part| format!("{path} has no {:?}", part.trim())));
             }
         }

@@ -78,7 +78,7 @@ struct PlanJson {
     workflow: Value,
     explanation: String,
     /// 0 to 1.
-    confidence: f32,
+    confidence: f64,
     /// `llm` or `offline`.
     planner: String,
     /// Operations that were considered.

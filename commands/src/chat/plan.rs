@@ -28,7 +28,7 @@ pub struct Planned {
     /// `{name, steps, inputSchema?}`.
     pub workflow: Value,
     pub explanation: String,
-    pub confidence: f32,
+    pub confidence: f64,
     pub planner: String,
     pub candidates: Vec<Value>,
     pub warnings: Vec<String>,
@@ -88,7 +88,7 @@ async fn record(app: &App, context: &Context, message: &str, planned: Planned) -
         planner: planned.planner.clone(),
         workflow: app.vault().seal(workspace, "plan.workflow", &planned.workflow).await?,
         plan_hash: planned.plan_hash.clone(),
-        confidence: planned.confidence,
+        confidence: planned.confidence as f32,
         writes: planned.writes,
         candidates: planned.candidates.iter().map(named).collect(),
     };
