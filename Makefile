@@ -17,7 +17,8 @@ run: build ## install what is missing, build, start everything under .apiq/ and 
 demo: build ## tell the whole story on two sandbox APIs, against a running server or a new one
 	@exec $(WITH_ENV) $(BIN) demo
 
-test: install ## every test of the workspace
+test: ## every test of the workspace
+	@scripts/install.sh tests
 	@if command -v cargo-nextest >/dev/null; then \
 		set -x; cargo nextest run --workspace --locked; \
 	else \

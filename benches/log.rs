@@ -18,7 +18,10 @@ use domain::{
 use event_store::{Append, DatabaseRole, EventStore, NewEvent, StreamAppend, connect_pool};
 use uuid::Uuid;
 
-use crate::{report::Report, server::Server};
+use crate::{
+    report::{Figure, Report},
+    server::Server,
+};
 
 /// About 290 B of metadata, as every event has.
 fn metadata() -> String {
@@ -50,7 +53,15 @@ pub fn run(report: &mut Report, quick: bool) -> Result<(), String> {
             pairs.push((ours, pgbench(&server.database_url, callers, seconds)?));
         }
         let name = format!("commands_{callers}_vs_pgbench");
-        report.paired("log", &name, "commands/s", "pgbench tps", &pairs, false, Some(target));
+        let figure = Figure {
+            suite: "log",
+            name: &name,
+            unit: "commands/s",
+            against: "pgbench tps",
+            less_is_better: false,
+            target,
+        };
+        report.paired(figure, &pairs);
     }
     Ok(())
 }

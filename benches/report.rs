@@ -22,6 +22,17 @@ pub struct Row {
     pub target: Option<f64>,
 }
 
+/// What is measured, against whom. `less_is_better` turns the ratio round.
+pub struct Figure<'a> {
+    pub suite: &'a str,
+    pub name: &'a str,
+    pub unit: &'a str,
+    pub against: &'a str,
+    pub less_is_better: bool,
+    /// The promised ratio.
+    pub target: f64,
+}
+
 #[derive(Default)]
 pub struct Report {
     suites: BTreeMap<String, Vec<Row>>,
@@ -38,17 +49,9 @@ pub fn median(values: &[f64]) -> f64 {
 }
 
 impl Report {
-    /// `rounds` are pairs of ours and theirs; `less_is_better` turns the ratio round.
-    pub fn paired(
-        &mut self,
-        suite: &str,
-        name: &str,
-        unit: &str,
-        against: &str,
-        rounds: &[(f64, f64)],
-        less_is_better: bool,
-        target: Option<f64>,
-    ) {
+    /// `rounds` are pairs of ours and theirs.
+    pub fn paired(&mut self, figure: Figure<'_>, rounds: &[(f64, f64)]) {
+        let Figure { suite, name, unit, against, less_is_better, target } = figure;
         let ours: Vec<f64> = rounds.iter().map(|r| r.0).collect();
         let ratios: Vec<f64> = rounds.iter().map(|(a, b)| if less_is_better { b / a } else { a / b }).collect();
         let row = Row {
@@ -62,7 +65,7 @@ impl Report {
                 ours.iter().copied().fold(f64::INFINITY, f64::min),
                 ours.iter().copied().fold(f64::NEG_INFINITY, f64::max),
             ],
-            target,
+            target: Some(target),
         };
         eprintln!("  {name}: {:.0} {unit}, {:.2} x {against}", row.value, row.ratio.unwrap_or(f64::NAN));
         self.suites.entry(suite.into()).or_default().push(row);
@@ -71,7 +74,7 @@ impl Report {
     /// Prints; with `keep`, writes the files (a partial or quick run does not replace a whole one).
     pub fn write(&self, keep: bool) -> Result<(), String> {
         let mut table = Table::new();
-        table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
+        table.load_style(comfy_table::presets::ASCII_MARKDOWN);
         table.set_header(["suite", "name", "value", "unit", "ratio", "against (median)", "target", "runs", "spread"]);
         for (suite, rows) in &self.suites {
             for row in rows {

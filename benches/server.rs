@@ -8,7 +8,7 @@ use std::{
 
 pub struct Server {
     child: Child,
-    pub data_dir: tempfile::TempDir,
+    _data_dir: tempfile::TempDir,
     pub database_url: String,
 }
 
@@ -31,7 +31,7 @@ impl Server {
             return Err("apiq dev ended before it served".into());
         }
         let database_url = database_url(data_dir.path().into())?;
-        Ok(Self { child, data_dir, database_url })
+        Ok(Self { child, _data_dir: data_dir, database_url })
     }
 }
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building and running need and is missing: a C compiler, PostgreSQL, nats-server.
+# With the word "tests", also what the guides' commands use: jq, curl.
 # Says how to get Rust, but does not install it. Does nothing, quickly, when everything is there.
 set -euo pipefail
 
@@ -40,6 +41,10 @@ install_by_apt() {
     have cc || packages+=(gcc libc6-dev)
     have_postgres || packages+=(postgresql)
     have_nats || packages+=(nats-server)
+    if [ "$for_tests" = yes ]; then
+        have jq || packages+=(jq)
+        have curl || packages+=(curl)
+    fi
     say "Installing by apt: ${packages[*]}"
     apt_get update -qq
     if [[ " ${packages[*]} " == *" postgresql "* ]]; then
@@ -58,6 +63,7 @@ install_by_brew() {
     local packages=()
     have_postgres || packages+=(postgresql@16)
     have_nats || packages+=(nats-server)
+    if [ "$for_tests" = yes ]; then have jq || packages+=(jq); fi
     if [ "${#packages[@]}" -gt 0 ]; then
         say "Installing by brew: ${packages[*]}"
         brew install --quiet "${packages[@]}"
@@ -67,7 +73,9 @@ install_by_brew() {
 PATH="$HOME/.cargo/bin:$PATH"
 have cargo || fail "Rust is not installed; get it from https://rustup.rs (curl -sSf https://sh.rustup.rs | sh), then run this again."
 
-if have cc && have_postgres && have_nats; then
+for_tests=no
+if [ "${1:-}" = tests ]; then for_tests=yes; fi
+if have cc && have_postgres && have_nats && { [ "$for_tests" = no ] || { have jq && have curl; }; }; then
     exit 0
 fi
 if have apt-get; then

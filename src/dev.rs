@@ -122,7 +122,7 @@ pub async fn demo(settings: Settings) -> anyhow::Result<ExitCode> {
         let account = demo_account::read(&settings.data_dir)?.context("the running server has no demo account")?;
         let sandbox = local::files::read_if_there(&settings.data_dir.join(SANDBOX_FILE))?;
         let sandbox = sandbox.context("the running server has no sandbox")?;
-        let database = settings.database_url.clone().or(running.database_url.map(Into::into));
+        let database = settings.database_url.clone().or(running.database_url);
         let database = database.context("the running server's database is not known")?;
         return tell(&url, &account, sandbox.trim(), &database).await;
     }

@@ -18,7 +18,7 @@ async fn database(settings: &Settings) -> anyhow::Result<(SecretString, Option<L
         return Ok((url.clone(), None));
     }
     if let Some(url) = local::find_running(&settings.data_dir).and_then(|r| r.database_url) {
-        return Ok((url.into(), None));
+        return Ok((url, None));
     }
     let options = local::Options { data_dir: settings.data_dir.clone(), postgres: true, nats: false };
     let stack = local::start(&options, &|line| eprintln!("  {line}")).await?;

@@ -7,7 +7,7 @@
 use domain::error::Code;
 use serde_json::{Map, Value, json};
 
-use crate::problem::status_of;
+use crate::{examples, problem::status_of};
 
 /// Notes that are not of one extractor alone.
 pub mod note {
@@ -128,8 +128,10 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
         operation["parameters"] = Value::Array(parameters);
     }
     if has_body {
-        // Known to the body extractor only as JSON of some schema: an example comes from the schema's own.
         operation["requestBody"]["description"] = json!("Unknown fields are refused; every fault is named.");
+        if let Some(example) = examples::request(method, path) {
+            operation["requestBody"]["content"]["application/json"]["example"] = example;
+        }
     }
     for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {
         if response["description"].as_str().is_none_or(str::is_empty) {
@@ -270,38 +272,23 @@ fn special(path: &str, method: &str) -> Vec<Code> {
         ("/auth/login", _) => codes.push(Code::InvalidCredentials),
         ("/auth/refresh", _) => codes.push(Code::InvalidToken),
         ("/chat", _) => codes.push(Code::AiServiceError),
-        ("/chat/execute", _) => {
-            codes.extend([Code::AiServiceError, Code::ConfirmationRequired, Code::ConnectionNotReady])
-        }
+        ("/chat/execute", _) => codes.extend([Code::AiServiceError, Code::ConfirmationRequired]),
         ("/connections/{id}/test", _) => codes.extend([Code::ApiConnectionFailed, Code::IntegrationError]),
-        ("/workflows" | "/workflows/{id}" | "/workflows/{id}/execute", "post" | "put" | "patch") => {
-            codes.push(Code::ConnectionNotReady);
-        }
+        ("/workflows" | "/workflows/{id}" | "/workflows/{id}/execute", "post" | "put" | "patch") => {}
         _ if path.contains("executions/{id}/") && method == "post" => {
-            codes.extend([Code::ExecutionAlreadyCompleted, Code::ExecutionNotFinished]);
+            codes.push(Code::ExecutionAlreadyCompleted);
         }
         _ => {}
     }
     codes
 }
 
+/// The schema has the example: hundreds of copies would only be slow to load.
 fn error_response(codes: &[Code]) -> Value {
     let names: Vec<_> = codes.iter().map(|code| format!("`{}`", code.as_str())).collect();
-    let first = codes.first().map_or("", |code| code.as_str());
-    let mut example = json!({
-        "success": false, "error": "One sentence that says what to do.", "code": first, "details": [],
-        "requestId": "req_01h455vb4pex5vsknk084sn02q", "timestamp": "2026-01-31T12:00:00.000Z",
-    });
-    if codes.contains(&Code::ValidationError) {
-        example["details"] = json!([{ "field": "steps[1].endpoint", "message": "is required" }]);
-    }
     json!({
         "description": names.join(", "),
-        "headers": { "X-Request-Id": { "$ref": "#/components/headers/X-Request-Id" } },
-        "content": { "application/json": {
-            "schema": { "$ref": "#/components/schemas/Error" },
-            "example": example,
-        } },
+        "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Error" } } },
     })
 }
 
@@ -327,6 +314,14 @@ fn error_schema() -> Value {
             "retryAfter": { "type": "integer", "description": "Seconds, for RATE_LIMIT_EXCEEDED." },
             "requestId": { "type": "string" },
             "timestamp": { "type": "string", "format": "date-time" },
+        },
+        "example": {
+            "success": false,
+            "error": "steps[1].endpoint: is required (or operationId)",
+            "code": "VALIDATION_ERROR",
+            "details": [{ "field": "steps[1].endpoint", "message": "is required (or operationId)" }],
+            "requestId": "req_01h455vb4pex5vsknk084sn02q",
+            "timestamp": "2026-01-31T12:00:00.000Z",
         },
     })
 }

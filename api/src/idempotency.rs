@@ -15,7 +15,7 @@ use poem::{
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::{answer::ShownOnce, auth, body, problem::Problem, state::ApiState};
+use crate::{answer::ShownOnce, auth, body, problem::Problem, request::Arrival, state::ApiState};
 
 const HEADER: &str = "idempotency-key";
 const MOST_CHARACTERS: usize = 255;
@@ -39,10 +39,10 @@ impl<E: Endpoint> Endpoint for Idempotent<E> {
         };
         let payload = request.take_body();
         let bytes = body::read(&state, &request, payload).await?;
-        let claim = Claim { key, request_hash: fingerprint(&request, &bytes) };
+        let claim = Claim { key, request_hash: fingerprint(&actor.id, &request, &bytes) };
         match idempotency::lookup(state.app(), actor.workspace, &claim).await.map_err(Problem::from)? {
             Lookup::Fresh => {}
-            Lookup::Answered(status, body) => return Ok(replayed(status, body)),
+            Lookup::Answered(status, body) => return Ok(replayed(status, &body, &Arrival::of(&request)?.label)),
             Lookup::InFlight => {
                 let sentence = "The first request with this Idempotency-Key is under way; ask again in a moment.";
                 return Err(Problem::new(Code::IdempotencyConflict, sentence).with_retry_after(1).into());
@@ -82,12 +82,13 @@ fn key_of(bytes: &[u8]) -> Result<String, Problem> {
     })
 }
 
-/// SHA-256 of method, path, query and body, hex. Other spellings of a route are the route.
-fn fingerprint(request: &Request, bytes: &[u8]) -> String {
+/// SHA-256 of caller, method, path, query and body, hex. Other spellings of a route are the route; another caller of the
+/// workspace is another request, so that nobody reads an answer that was not theirs.
+fn fingerprint(actor: &str, request: &Request, bytes: &[u8]) -> String {
     let uri = request.uri();
     let path = uri.path().strip_prefix("/api/v1").or_else(|| uri.path().strip_prefix("/api")).unwrap_or(uri.path());
     let mut hash = Sha256::new();
-    for part in [request.method().as_str(), path, uri.query().unwrap_or_default()] {
+    for part in [actor, request.method().as_str(), path, uri.query().unwrap_or_default()] {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part.as_bytes());
     }
@@ -137,12 +138,17 @@ fn without(text: &str, field: &str) -> String {
     body.to_string()
 }
 
-fn replayed(status: u16, body: String) -> Response {
+/// The first answer; an error names the request that is answered now.
+fn replayed(status: u16, body: &str, request_id: &str) -> Response {
+    let mut body: Value = serde_json::from_str(body).unwrap_or_default();
+    if let Some(id) = body.get_mut("requestId") {
+        *id = Value::String(request_id.to_owned());
+    }
     Response::builder()
         .status(StatusCode::from_u16(status).unwrap_or(StatusCode::OK))
         .header(HeaderName::from_static("idempotency-replayed"), HeaderValue::from_static("true"))
         .content_type("application/json; charset=utf-8")
-        .body(body)
+        .body(body.to_string())
 }
 
 #[cfg(test)]
@@ -160,7 +166,7 @@ mod tests {
     #[test]
     fn fingerprints_tell_requests_apart_but_not_the_two_spellings() {
         let of = |method: Method, uri: &'static str, body: &[u8]| {
-            fingerprint(&Request::builder().method(method).uri_str(uri).finish(), body)
+            fingerprint("key_1", &Request::builder().method(method).uri_str(uri).finish(), body)
         };
         let first = of(Method::POST, "/api/v1/workflows", b"{}");
         assert_eq!(first, of(Method::POST, "/api/workflows", b"{}"));

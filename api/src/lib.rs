@@ -10,6 +10,7 @@ mod body;
 mod clock;
 mod docs;
 mod document;
+mod examples;
 mod freshness;
 mod idempotency;
 mod limits;
@@ -63,24 +64,17 @@ pub(crate) fn document_text() -> &'static str {
     })
 }
 
-/// `method`, path below the server and permission (or `public`) of every operation, aliases included, sorted.
+/// Method, path below `BASE` and permission (or `public`) of every operation of the document, sorted by path.
 pub fn permissions() -> Vec<(String, String, String)> {
     let document: serde_json::Value = serde_json::from_str(document_text()).unwrap_or_default();
     let mut all = Vec::new();
     for (path, item) in document["paths"].as_object().into_iter().flatten() {
         for (method, operation) in item.as_object().into_iter().flatten() {
             let permission = operation["x-permission"].as_str().unwrap_or_default();
-            all.push((method.to_uppercase(), format!("{BASE}{path}"), permission.to_owned()));
+            all.push((method.to_uppercase(), path.clone(), permission.to_owned()));
         }
     }
-    for (method, path, meant) in routes::ALIASES {
-        let meant = format!("{BASE}{meant}");
-        let found = all.iter().find(|(known, path, _)| known == method && *path == meant);
-        if let Some(permission) = found.map(|(_, _, permission)| permission.clone()) {
-            all.push((method.to_owned(), format!("{BASE}{path}"), permission));
-        }
-    }
-    all.sort();
+    all.sort_by(|a, b| (&a.1, &a.0).cmp(&(&b.1, &b.0)));
     all
 }
 

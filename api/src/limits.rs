@@ -67,9 +67,8 @@ impl Rate {
     /// What a request is told that is one too many.
     pub fn refusal(self) -> Problem {
         let Rate { limit, window, resets_in, .. } = self;
-        let message = format!(
-            "Too many requests: {limit} in {window} seconds are allowed. Try again in {resets_in} seconds."
-        );
+        let message =
+            format!("Too many requests: {limit} in {window} seconds are allowed. Try again in {resets_in} seconds.");
         Problem::new(Code::RateLimitExceeded, message).with_retry_after(resets_in.max(1))
     }
 

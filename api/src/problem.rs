@@ -37,9 +37,7 @@ pub fn status_of(code: Code) -> StatusCode {
         | Code::EmailExists
         | Code::IdempotencyConflict
         | Code::ExecutionAlreadyCompleted
-        | Code::ExecutionNotFinished
-        | Code::ConfirmationRequired
-        | Code::ConnectionNotReady => StatusCode::CONFLICT,
+        | Code::ConfirmationRequired => StatusCode::CONFLICT,
         Code::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         Code::ValidationError => StatusCode::UNPROCESSABLE_ENTITY,

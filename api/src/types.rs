@@ -134,3 +134,62 @@ impl<T: TypedId + Send + Sync + 'static> ParseFromParameter for Id<T> {
         Ok(Self { text: text.to_owned(), marker: PhantomData })
     }
 }
+
+/// A number in a path, from 1; checked when it is used.
+#[derive(Debug, Clone)]
+pub struct Ordinal(String);
+
+plain_type!(
+    Ordinal,
+    "integer_ordinal",
+    MetaSchema { minimum: Some(1.0), ..MetaSchema::new_with_format("integer", "int32") }
+);
+
+impl Ordinal {
+    pub fn number(&self, field: &str) -> Result<i32, Problem> {
+        let number = self.0.parse().ok().filter(|number| *number > 0);
+        number.ok_or_else(|| Problem::field(field, "must be a whole number from 1"))
+    }
+}
+
+impl ParseFromParameter for Ordinal {
+    fn parse_from_parameter(text: &str) -> ParseResult<Self> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// A plain word in a path, percent-decoded.
+#[derive(Debug, Clone)]
+pub struct Segment(pub String);
+
+plain_type!(Segment, "string", MetaSchema::new("string"));
+
+impl ParseFromParameter for Segment {
+    fn parse_from_parameter(text: &str) -> ParseResult<Self> {
+        let mut bytes = Vec::with_capacity(text.len());
+        let mut rest = text.as_bytes();
+        while let Some((first, after)) = rest.split_first() {
+            let escaped =
+                (*first == b'%').then(|| after.get(..2)).flatten().and_then(|digits| hex::decode(digits).ok());
+            bytes.extend(escaped.as_deref().unwrap_or(&[*first]));
+            rest = if escaped.is_some() { &after[2..] } else { after };
+        }
+        String::from_utf8(bytes).map(Self).map_err(ParseError::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_decoded_and_ordinals_checked() {
+        let of = |text: &str| Segment::parse_from_parameter(text).ok().map(|segment| segment.0);
+        assert_eq!(of("each%5B3%5d.send").as_deref(), Some("each[3].send"));
+        assert_eq!(of("100%").as_deref(), Some("100%"));
+        assert_eq!(of("a+b%2").as_deref(), Some("a+b%2"));
+        assert_eq!(of("%ff"), None);
+        assert_eq!(Ordinal("7".into()).number("n").unwrap(), 7);
+        assert!(Ordinal("0".into()).number("n").is_err() && Ordinal("x".into()).number("n").is_err());
+    }
+}

@@ -24,9 +24,7 @@ pub enum Code {
     EmailExists,
     IdempotencyConflict,
     ExecutionAlreadyCompleted,
-    ExecutionNotFinished,
     ConfirmationRequired,
-    ConnectionNotReady,
     MalformedJson,
     UnsupportedMediaType,
     ValidationError,
@@ -41,7 +39,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, for the error pages and the OpenAPI document.
-    pub const ALL: [Code; 31] = [
+    pub const ALL: [Code; 29] = [
         Code::Unauthorized,
         Code::InvalidCredentials,
         Code::InvalidToken,
@@ -60,9 +58,7 @@ impl Code {
         Code::EmailExists,
         Code::IdempotencyConflict,
         Code::ExecutionAlreadyCompleted,
-        Code::ExecutionNotFinished,
         Code::ConfirmationRequired,
-        Code::ConnectionNotReady,
         Code::MalformedJson,
         Code::UnsupportedMediaType,
         Code::ValidationError,
@@ -96,9 +92,7 @@ impl Code {
             Code::EmailExists => "EMAIL_EXISTS",
             Code::IdempotencyConflict => "IDEMPOTENCY_CONFLICT",
             Code::ExecutionAlreadyCompleted => "EXECUTION_ALREADY_COMPLETED",
-            Code::ExecutionNotFinished => "EXECUTION_NOT_FINISHED",
             Code::ConfirmationRequired => "CONFIRMATION_REQUIRED",
-            Code::ConnectionNotReady => "CONNECTION_NOT_READY",
             Code::MalformedJson => "MALFORMED_JSON",
             Code::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
             Code::ValidationError => "VALIDATION_ERROR",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use commands::{App, Context, Failure, connection};
 use domain::{
-    connection::{Connection, SpecChanges, SpecFacts, SpecSource},
+    connection::{Connection, IngestionStatus, SpecChanges, SpecFacts, SpecSource},
     ids::{ConnectionId, WorkspaceId},
     operation::{SpecProblem, SpecSummary},
 };
@@ -25,8 +25,11 @@ use crate::{
 
 const AT_ONCE: usize = 2;
 const SWEEP: Duration = Duration::from_secs(2);
-/// An ingestion that began this long ago and did not end has lost its executor.
-const STALE: TimeDelta = TimeDelta::seconds(90);
+/// An ingestion that began this long ago and did not end is begun again, whoever has it.
+const STUCK: TimeDelta = TimeDelta::seconds(120);
+/// One that began this long ago is looked at: its executor may be dead.
+const QUIET: TimeDelta = TimeDelta::seconds(2);
+const SWEPT: i64 = 20;
 /// Events keep this many warnings and sentences; the blob has them all.
 const SHOWN: usize = 50;
 
@@ -61,7 +64,7 @@ impl Ingester {
             let ingester = self.clone();
             async move {
                 if matches!(wake.event_type.as_str(), "connection.created" | "connection.refresh_requested") {
-                    ingester.work_on(WorkspaceId(wake.workspaceid), ConnectionId(wake.aggregateid)).await;
+                    ingester.work_on(WorkspaceId(wake.workspaceid), ConnectionId(wake.aggregateid), false).await;
                 }
             }
         })
@@ -72,20 +75,23 @@ impl Ingester {
     async fn sweep(&self, reads: &SystemReads) -> Result<(), NatsError> {
         loop {
             tokio::time::sleep(SWEEP).await;
-            let open = reads.connections_to_ingest(self.app.now() - STALE, 20).await.map_err(NatsError::of)?;
+            let now = self.app.now();
+            let stuck = reads.connections_to_ingest(now - STUCK, SWEPT).await.map_err(NatsError::of)?;
+            let open = reads.connections_to_ingest(now - QUIET, SWEPT).await.map_err(NatsError::of)?;
             for Due { workspace, id } in open {
-                self.work_on(workspace, id).await;
+                self.work_on(workspace, id, stuck.iter().any(|s| s.id == id)).await;
             }
         }
     }
 
-    async fn work_on(&self, workspace: WorkspaceId, id: ConnectionId) {
-        if let Err(error) = self.ingest(workspace, id).await {
+    /// `stuck`: whoever began it had time enough.
+    async fn work_on(&self, workspace: WorkspaceId, id: ConnectionId, stuck: bool) {
+        if let Err(error) = self.ingest(workspace, id, stuck).await {
             tracing::warn!(connection = %id, %error, "an ingestion could not be recorded");
         }
     }
 
-    async fn ingest(&self, workspace: WorkspaceId, id: ConnectionId) -> Result<(), Failure> {
+    async fn ingest(&self, workspace: WorkspaceId, id: ConnectionId, stuck: bool) -> Result<(), Failure> {
         let context = Context::system(self.liveness.name(), workspace, id.0);
         let connection = match connection::load(&self.app, workspace, id).await {
             Ok(loaded) => loaded.state,
@@ -93,6 +99,15 @@ impl Ingester {
             Err(Failure::Rejected(_)) => return Ok(()),
             Err(other) => return Err(other),
         };
+        if connection.ingestion == IngestionStatus::Running && !stuck {
+            let gone = match &connection.ingester {
+                Some(name) => self.liveness.is_gone(name).await,
+                None => true,
+            };
+            if !gone {
+                return Ok(());
+            }
+        }
         if connection.source == SpecSource::None || !connection::start_ingestion(&self.app, &context, id).await? {
             return Ok(());
         }

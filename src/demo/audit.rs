@@ -7,7 +7,7 @@ use reqwest::Method;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use super::connect::{Connected, LOOK, OURS};
+use super::connect::{Connected, LOOK};
 use super::plan::{Plan, Run};
 use super::table::{Titled, clock, excerpt, plain};
 use super::{Stage, client::Api};
@@ -22,8 +22,7 @@ pub struct Auditor {
 
 /// A key that reads everything and changes nothing.
 pub async fn make_auditor(stage: &mut Stage) -> anyhow::Result<Auditor> {
-    let name = format!("Auditor {OURS}{})", stage.mark);
-    let created = stage.api.post("api-keys", &json!({ "name": name, "role": "auditor" })).await?;
+    let created = stage.api.post("api-keys", &json!({ "name": "Auditor", "role": "auditor" })).await?;
     let id = created["id"].as_str().context("a created API key has no id")?.to_owned();
     let key = created["key"].as_str().context("a created API key is not shown")?.to_owned();
     stage.voice.good("an API key of the role auditor");
@@ -78,19 +77,27 @@ fn check_order(entries: &[Value], execution: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Begin and end of a long id.
+/// A TypeID by its kind and its end; an executor by its kind. Other texts as they are.
 fn short(id: &str) -> String {
-    let (Some((prefix, suffix)), true) = (id.split_once('_'), id.len() > 16) else { return excerpt(id, 24) };
-    format!("{prefix}_…{}", suffix.get(suffix.len().saturating_sub(6)..).unwrap_or(suffix))
+    const SUFFIX: usize = 26;
+    match id.split_once(['_', '-']) {
+        Some(("executor", _)) => "executor".to_owned(),
+        Some((prefix, suffix)) if suffix.len() == SUFFIX && suffix.is_ascii() => {
+            format!("{prefix}_…{}", &suffix[SUFFIX - 6..])
+        }
+        _ => id.to_owned(),
+    }
 }
 
-/// The telling fields of an event, in few words.
+/// The telling fields of an event, in few words; figures with their names.
 fn about(entry: &Value) -> String {
     let data = &entry["data"];
-    let fields = ["name", "key", "attempt", "credentialId", "httpStatus", "purpose", "planner", "status", "message"];
-    let told = fields.into_iter().filter(|name| !data[*name].is_null() && !data[*name].is_object());
-    let words: Vec<String> = told.map(|name| format!("{name} {}", excerpt(&short(&plain(&data[name])), 30))).collect();
-    words.join(", ")
+    let texts = ["name", "key", "credentialId", "purpose", "planner", "message"];
+    let figures = ["attempt", "httpStatus", "status"];
+    let told = |name: &&str| !data[*name].is_null() && data[*name] != "sealed";
+    let texts = texts.into_iter().filter(told).map(|name| excerpt(&short(&plain(&data[name])), 36));
+    let figures = figures.into_iter().filter(told).map(|name| format!("{name} {}", plain(&data[name])));
+    texts.chain(figures).collect::<Vec<_>>().join(", ")
 }
 
 /// Reads the log with the auditor's key, and must not be able to change anything with it.
@@ -161,6 +168,7 @@ mod tests {
     #[test]
     fn ids_are_shortened_but_names_are_not() {
         assert_eq!(short("exec_01h455vb4pex5vsknk084sn02q"), "exec_…4sn02q");
-        assert_eq!(short("executor-1"), "executor-1");
+        assert_eq!(short("executor-01a1f8e4"), "executor");
+        assert_eq!(short("send_welcome_email"), "send_welcome_email");
     }
 }

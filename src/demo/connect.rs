@@ -1,9 +1,8 @@
-//! The first acts: a clean start, two connections with credentials, and what their documents hold.
+//! The first acts: a workspace of its own, two connections with credentials, and what their documents hold.
 
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use reqwest::RequestBuilder;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
@@ -15,9 +14,6 @@ use super::{Stage, voice::Voice};
 const INGESTION: Duration = Duration::from_secs(30);
 /// Between two looks at something that is under way.
 pub const LOOK: Duration = Duration::from_millis(150);
-/// What the names of this demo's own things have in common.
-pub const OURS: &str = "(demo ";
-
 /// The sandbox APIs as they are called without apiq: to check what really arrived there.
 pub struct Sandbox {
     http: reqwest::Client,
@@ -32,25 +28,21 @@ impl Sandbox {
         Self { http, url: url.trim_end_matches('/').to_owned(), crm_key: key("crm_"), mail_token: key("mail_") }
     }
 
-    /// A customer as the CRM has it.
-    pub async fn customer(&self, id: &str) -> anyhow::Result<Value> {
-        let path = format!("/crm/customers/{id}");
-        self.get(self.request(&path).header("X-CRM-Key", self.crm_key.expose_secret()), &path).await
+    /// A new customer of the CRM, as it answers.
+    pub async fn new_customer(&self, email: &str) -> anyhow::Result<Value> {
+        let path = "/crm/customers";
+        let body = json!({ "name": "Maria Oliveira", "email": email, "company": "Padaria Central", "plan": "team" });
+        let request = self.http.post(format!("{}{path}", self.url)).json(&body);
+        let answer = client::send(request.header("X-CRM-Key", self.crm_key.expose_secret()), "POST", path).await?;
+        ensure!(answer.status == 201, "the sandbox answered {} to POST {path}", answer.status);
+        Ok(answer.body)
     }
 
     /// E-mails kept for this receiver: `{messages, total}`, newest first.
     pub async fn mails_to(&self, to: &str) -> anyhow::Result<Value> {
         let path = "/mailer/messages";
-        let request = self.request(path).bearer_auth(self.mail_token.expose_secret());
-        self.get(request.query(&[("to", to)]), path).await
-    }
-
-    fn request(&self, path: &str) -> RequestBuilder {
-        self.http.get(format!("{}{path}", self.url))
-    }
-
-    async fn get(&self, request: RequestBuilder, path: &str) -> anyhow::Result<Value> {
-        let answer = client::send(request, "GET", path).await?;
+        let request = self.http.get(format!("{}{path}", self.url)).bearer_auth(self.mail_token.expose_secret());
+        let answer = client::send(request.query(&[("to", to)]), "GET", path).await?;
         ensure!(answer.status == 200, "the sandbox answered {} to GET {path}", answer.status);
         Ok(answer.body)
     }
@@ -62,46 +54,41 @@ pub struct Connected {
     pub name: String,
 }
 
-/// Checks the server and the key, and removes what a demo that did not end well left behind.
-pub async fn tidy_up(stage: &mut Stage) -> anyhow::Result<()> {
+/// Checks the given key, and makes an account with a workspace of its own: what else is connected to the server cannot
+/// be mistaken for the sandbox, and nothing of its owner is touched.
+pub async fn settle(stage: &mut Stage) -> anyhow::Result<()> {
     let me = stage.api.get("auth/me").await?;
     let role = plain(&me["user"]["role"]);
-    ensure!(role == "owner", "the demo needs an owner's API key, this one is of role {role:?}");
-    let mut removed = 0;
-    for (list, noun) in
-        [("webhooks", "webhooks"), ("api-keys?status=active", "apiKeys"), ("connections", "connections")]
-    {
-        let path = list.split('?').next().unwrap_or(list);
-        for id in leftovers(&stage.api, list, noun).await? {
-            stage.api.delete(&format!("{path}/{id}")).await?;
-            removed += 1;
-        }
-    }
-    match removed {
-        0 => stage.voice.good("the server answers, the key is an owner's"),
-        _ => stage.voice.good(format!("the server answers, the key is an owner's; {removed} old things removed")),
-    }
+    ensure!(role == "owner", "the demo wants an owner's API key, this one is of role {role:?}");
+    stage.voice.good("the server answers, and its API key is an owner's");
+    let password = SecretString::from(hex::encode(rand::random::<[u8; 16]>()));
+    let account = json!({
+        "email": format!("demo-{}@apiq.local", stage.mark),
+        "password": password.expose_secret(),
+        "organizationName": "Demo",
+    });
+    let registered = stage.api.post("auth/register", &account).await?;
+    let token = registered["accessToken"].as_str().context("a registration gives no access token")?;
+    stage.api = stage.api.with_key(token.to_owned().into());
+    let me = stage.api.get("auth/me").await?;
+    let workspace = plain(&me["user"]["workspaceId"]);
+    ensure!(me["user"]["role"] == "owner", "a new account does not own its workspace");
+    let connections = stage.api.get("connections").await?;
+    ensure!(connections["pagination"]["total"] == 0, "a new workspace is not empty");
+    stage.voice.good(format!("a new account with an empty workspace of its own, {workspace}"));
     Ok(())
-}
-
-async fn leftovers(api: &Api, list: &str, noun: &str) -> anyhow::Result<Vec<String>> {
-    let sign = if list.contains('?') { '&' } else { '?' };
-    let page = api.get(&format!("{list}{sign}limit=100")).await?;
-    let items = page[noun].as_array().with_context(|| format!("GET {list} has no {noun}[]"))?;
-    let ours = items.iter().filter(|item| item["name"].as_str().is_some_and(|name| name.contains(OURS)));
-    Ok(ours.filter_map(|item| item["id"].as_str().map(str::to_owned)).collect())
 }
 
 /// Creates both connections, waits until their documents are read, and tests them.
 pub async fn connect(stage: &mut Stage) -> anyhow::Result<Vec<Connected>> {
     let crm = json!({
-        "name": format!("CRM {OURS}{})", stage.mark),
+        "name": "CRM",
         "specUrl": format!("{}/crm/openapi.json", stage.sandbox.url),
         "authType": "api_key",
         "authConfig": { "in": "header", "name": "X-CRM-Key", "value": stage.sandbox.crm_key.expose_secret() },
     });
     let mailer = json!({
-        "name": format!("Mailer {OURS}{})", stage.mark),
+        "name": "Mailer",
         "specUrl": format!("{}/mailer/openapi.json", stage.sandbox.url),
         "authType": "bearer",
         "authConfig": { "token": stage.sandbox.mail_token.expose_secret() },

@@ -1,8 +1,8 @@
 //! `apiq demo`: the whole story over REST, on the two sandbox APIs, each part checked as it is told.
 //!
-//! It can be told again and again on one server: names are new each time, and what an earlier telling left behind is
-//! removed first. What is not as expected ends it with a sentence that says what. Progress goes to stderr, results to
-//! stdout.
+//! Each telling makes an account with a workspace of its own, so it can be told again and again, also at the same time,
+//! on a server with other things on it. What is not as expected ends it with a sentence that says what. Progress goes
+//! to stderr, results to stdout.
 
 mod audit;
 mod client;
@@ -35,11 +35,11 @@ struct Stage {
     voice: Voice,
     api: Api,
     sandbox: Sandbox,
-    /// Makes this telling's names its own.
+    /// Makes this telling's account its own.
     mark: String,
 }
 
-/// Tells the story against the server at `base_url`, as the owner of `api_key`.
+/// Tells the story against the server at `base_url`, whose owner's key is `api_key`.
 ///
 /// `sandbox_url` is where `sandbox::serve` listens; the log in the database at `database_url` is folded again and
 /// compared with the live read models.
@@ -67,8 +67,8 @@ pub async fn run(
 
 /// The acts in order. Gives the summary.
 async fn tell(stage: &mut Stage, database_url: &SecretString) -> anyhow::Result<String> {
-    stage.voice.begin("Look at the server and remove what an earlier demo left");
-    connect::tidy_up(stage).await.context("the server is not ready for the demo")?;
+    stage.voice.begin("Look at the server and make an account");
+    connect::settle(stage).await.context("the server is not ready for the demo")?;
 
     stage.voice.begin("Connect the two sandbox APIs");
     let connections = connect::connect(stage).await.context("connecting the sandbox APIs")?;

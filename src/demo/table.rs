@@ -17,7 +17,7 @@ pub struct Titled {
 impl Titled {
     pub fn new(title: impl Into<String>, columns: &[&str]) -> Self {
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+        table.load_style(presets::ASCII_MARKDOWN);
         table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
         table.set_header(columns.iter().copied());
         Self { title: title.into(), table }

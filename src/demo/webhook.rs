@@ -7,7 +7,6 @@ use secrecy::SecretString;
 use serde_json::json;
 
 use super::Stage;
-use super::connect::OURS;
 use super::plan::Run;
 use super::receiver::{Delivery, Receiver, verify};
 use super::table::Titled;
@@ -25,8 +24,7 @@ pub struct Hook {
 /// Listens on loopback and subscribes.
 pub async fn subscribe(stage: &mut Stage) -> anyhow::Result<Hook> {
     let receiver = Receiver::start().await?;
-    let name = format!("Receiver {OURS}{})", stage.mark);
-    let body = json!({ "name": name, "url": receiver.url, "events": [EVENT] });
+    let body = json!({ "name": "Receiver", "url": receiver.url, "events": [EVENT] });
     let created = stage.api.post("webhooks", &body).await?;
     let id = created["id"].as_str().context("a created webhook has no id")?.to_owned();
     let secret = created["secret"].as_str().context("a created webhook has no signing secret")?.to_owned();

@@ -31,7 +31,8 @@ async fn an_account_is_made_once_and_known_by_its_password() {
     let again = json!({ "email": format!(" {} ", maria.email.to_uppercase()), "password": "another password" });
     guest.post("/auth/register", again).await.refused(409, "EMAIL_EXISTS");
 
-    let login = |email: &str, password: &str| guest.post("/auth/login", json!({ "email": email, "password": password }));
+    let login =
+        |email: &str, password: &str| guest.post("/auth/login", json!({ "email": email, "password": password }));
     let tokens = login(&maria.email, &maria.password).await.data(200);
     assert_eq!((&tokens["tokenType"], &tokens["expiresIn"]), (&json!("Bearer"), &json!(900)));
     let second = guest.bearer(tokens["accessToken"].as_str().unwrap());
@@ -57,7 +58,8 @@ async fn every_wrong_field_of_a_registration_is_named() {
     let guest = server.anonymous();
     let wrong = json!({ "email": "nobody", "password": "short", "name": "" });
     guest.post("/auth/register", wrong).await.names(&["email", "password", "name"]);
-    let unknown = json!({ "email": "a@example.com", "password": "long enough it is", "role": "owner", "isAdmin": true });
+    let unknown =
+        json!({ "email": "a@example.com", "password": "long enough it is", "role": "owner", "isAdmin": true });
     guest.post("/auth/register", unknown).await.names(&["role", "isAdmin"]);
     let snake = json!({ "email": "a@example.com", "password": "long enough it is", "organization_name": "x" });
     guest.post("/auth/register", snake).await.names(&["organization_name"]);
@@ -143,6 +145,6 @@ async fn api_keys_carry_a_role_and_end() {
     maria.client.post("/api-keys", json!({ "name": "x", "role": "god" })).await.names(&["role"]);
     // An admin's key makes no owner's: nobody gives more than they have.
     let admin = maria.with_role("admin").await;
-    admin.post("/api-keys", json!({ "name": "up", "role": "owner" })).await.refused(403, "FORBIDDEN");
+    admin.post("/api-keys", json!({ "name": "up", "role": "owner" })).await.names(&["role"]);
     server.finish().await;
 }

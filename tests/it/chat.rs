@@ -75,7 +75,8 @@ async fn the_sentence_becomes_one_mail() {
     assert_eq!(outbox(&sandbox).await["total"], 0);
 
     // Another hash is another plan.
-    let confirm = |plan: &Value, hash: &str| json!({ "planId": plan["planId"], "planHash": hash, "input": input_for(plan) });
+    let confirm =
+        |plan: &Value, hash: &str| json!({ "planId": plan["planId"], "planHash": hash, "input": input_for(plan) });
     let hash = plan["planHash"].as_str().unwrap();
     let other = format!("{}{}", &hash[..hash.len() - 1], if hash.ends_with('0') { '1' } else { '0' });
     client.post("/chat/execute", confirm(&plan, &other)).await.refused(409, "CONFLICT");

@@ -21,7 +21,10 @@ async fn refusal(client: &Client, connection: Value) -> (Value, String) {
 }
 
 async fn library(pages: HashMap<&'static str, Reply>) -> Stub {
-    Stub::start(move |seen| pages.get(seen.path.as_str()).cloned().unwrap_or(Reply::of(404, "text/html", "<h1>404</h1>"))).await
+    Stub::start(move |seen| {
+        pages.get(seen.path.as_str()).cloned().unwrap_or(Reply::of(404, "text/html", "<h1>404</h1>"))
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,7 +116,8 @@ async fn inner_addresses_are_refused_wherever_they_stand() {
         // In the document itself: taken, but never called.
         let spec = ledger::document(url.trim_end_matches('/'));
         let connection = maria.client.connect(json!({ "name": url, "spec": spec })).await;
-        let step = json!({ "id": "fetch", "type": "api_call", "connectionId": id(&connection), "operationId": "listItems" });
+        let step =
+            json!({ "id": "fetch", "type": "api_call", "connectionId": id(&connection), "operationId": "listItems" });
         let workflow = maria.client.workflow(json!({ "name": url, "steps": [step] })).await;
         let execution = maria.client.execute(&workflow, json!({})).await;
         assert_eq!(execution["status"], "failed", "{execution}");
@@ -127,7 +131,8 @@ async fn inner_addresses_are_refused_wherever_they_stand() {
 
     // Our own database, queue and API are no third parties, although they are on loopback.
     for own in [server.url().to_owned(), server.nats_url().replace("nats://", "http://").replace(['@'], "/")] {
-        let answer = maria.client.post("/connections", json!({ "name": "x", "specUrl": format!("{own}/api/v1/openapi") })).await;
+        let answer =
+            maria.client.post("/connections", json!({ "name": "x", "specUrl": format!("{own}/api/v1/openapi") })).await;
         if answer.status == 201 {
             let failed = maria.client.ingested(id(&answer.data(201))).await;
             assert_eq!(failed["ingestionStatus"], "FAILED", "{failed}");
@@ -150,9 +155,19 @@ async fn a_dev_server_without_loopback_reaches_none() {
     let maria = server.account("maria").await;
     let internal = Stub::start(|_| Reply::json(200, &ledger::document("/"))).await;
     let port = internal.url().rsplit(':').next().unwrap().to_owned();
-    for host in ["127.0.0.1", "localhost", "localhost.", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "[::1]",
-        "[::ffff:127.0.0.1]", "0", "[::]"]
-    {
+    for host in [
+        "127.0.0.1",
+        "localhost",
+        "localhost.",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "0",
+        "[::]",
+    ] {
         let url = format!("http://{host}:{port}/openapi.json");
         let answer = maria.client.post("/connections", json!({ "name": host, "specUrl": url })).await;
         if answer.status == 201 {
@@ -226,7 +241,11 @@ async fn a_connection_lives() {
     ledger.stub.script("GET /openapi.json", [Reply::json(200, &smaller)]);
     client.post(&format!("{path}/refresh"), json!({})).await.data(202);
     let refreshed = client.ingested(id(&connection)).await;
-    assert_eq!((&refreshed["changes"]["added"], &refreshed["changes"]["removed"]), (&json!(1), &json!(1)), "{refreshed}");
+    assert_eq!(
+        (&refreshed["changes"]["added"], &refreshed["changes"]["removed"]),
+        (&json!(1), &json!(1)),
+        "{refreshed}"
+    );
     assert!(refreshed["changes"]["breakingChanges"].to_string().contains("/letters"), "{refreshed}");
     // A refresh that fails keeps what was there.
     ledger.stub.script("GET /openapi.json", [Reply::of(200, "text/html", "<html>")]);
@@ -264,7 +283,8 @@ async fn credentials_travel_as_declared_and_never_come_back() {
         let created = client.post("/connections", body).await;
         assert!(!created.text.contains("canary"), "{}", created.text);
         let connection = client.ingested(id(&created.data(201))).await;
-        let step = json!({ "id": "fetch", "type": "api_call", "connectionId": id(&connection), "operationId": "listItems" });
+        let step =
+            json!({ "id": "fetch", "type": "api_call", "connectionId": id(&connection), "operationId": "listItems" });
         let workflow = client.workflow(json!({ "name": kind, "steps": [step] })).await;
         let execution = client.execute(&workflow, json!({})).await;
         assert_eq!(execution["status"], "completed", "{execution}");
@@ -283,7 +303,8 @@ async fn credentials_travel_as_declared_and_never_come_back() {
     body["authType"] = json!("bearer");
     let connection = client.connect(body).await;
     let path = format!("/connections/{}", id(&connection));
-    let step = json!({ "id": "fetch", "type": "api_call", "connectionId": id(&connection), "operationId": "listItems" });
+    let step =
+        json!({ "id": "fetch", "type": "api_call", "connectionId": id(&connection), "operationId": "listItems" });
     let workflow = client.workflow(json!({ "name": "later", "steps": [step] })).await;
     let without = client.execute(&workflow, json!({})).await;
     assert_eq!(without["steps"][0]["error"]["code"], "CREDENTIAL_MISSING", "{without}");
@@ -298,7 +319,8 @@ async fn credentials_travel_as_declared_and_never_come_back() {
     let replaced = client.put(&format!("{path}/credentials"), value("canary-seven")).await;
     assert_eq!(replaced.data(200)["credentials"]["currentVersion"], 2);
     client.execute(&workflow, json!({})).await;
-    let seen: Vec<_> = ledger.stub.seen_at("GET /items")[5..].iter().map(|s| s.header("authorization").map(str::to_owned)).collect();
+    let seen: Vec<_> =
+        ledger.stub.seen_at("GET /items")[5..].iter().map(|s| s.header("authorization").map(str::to_owned)).collect();
     assert_eq!(seen, [Some("Bearer canary-six".to_owned()), Some("Bearer canary-seven".to_owned())]);
     assert_eq!(client.delete(&format!("{path}/credentials")).await.status, 200);
     let after = client.execute(&workflow, json!({})).await;
@@ -310,7 +332,8 @@ async fn credentials_travel_as_declared_and_never_come_back() {
     body["authType"] = json!("bearer");
     body["authConfig"] = json!({ "token": "canary-eight" });
     let connection = client.connect(body).await;
-    let step = json!({ "id": "fetch", "type": "api_call", "connectionId": id(&connection), "operationId": "listItems" });
+    let step =
+        json!({ "id": "fetch", "type": "api_call", "connectionId": id(&connection), "operationId": "listItems" });
     let workflow = client.workflow(json!({ "name": "redirected", "steps": [step] })).await;
     let away = Reply::of(302, "text/plain", "").with("location", &format!("{}/items", thief.url()));
     ledger.stub.script("GET /items", [away]);

@@ -9,6 +9,8 @@ use crate::support::client::id;
 use crate::support::{Client, Ledger, Reply, Server, Stub, until};
 
 const LONG: Duration = Duration::from_secs(90);
+/// A killed server must be back at all of its work within this time.
+const BACK: Duration = Duration::from_secs(30);
 const ITEMS: usize = 10;
 
 /// Every history is numbered from 1 without a hole, and the read models say what the log says.
@@ -30,7 +32,7 @@ async fn assert_whole(server: &Server) {
 /// Orders, each with a key; a letter, without.
 fn orders(connection: &Value) -> Value {
     json!({ "name": "orders", "steps": [
-        { "id": "each", "type": "loop", "items": "{{ range(10) | list }}", "as": "n", "maxConcurrency": 2, "steps": [
+        { "id": "each", "type": "loop", "items": (0..ITEMS).collect::<Vec<_>>(), "as": "n", "maxConcurrency": 2, "steps": [
             { "id": "order", "type": "api_call", "connectionId": id(connection), "operationId": "placeOrder",
               "retry": { "maxAttempts": 10, "initialInterval": "100ms" },
               "parameters": { "item": "{{ n }}", "run": "{{ input.run }}" } }] },
@@ -64,7 +66,8 @@ async fn a_killed_server_finishes_what_it_began_and_does_nothing_twice() {
     let token = maria.key("owner").await;
     let ledger = Ledger::start(Duration::from_millis(100)).await;
     let connection = maria.client.connect(ledger.connection("ledger")).await;
-    let (order_flow, letter_flow) = (maria.client.workflow(orders(&connection)).await, maria.client.workflow(letters(&connection)).await);
+    let (order_flow, letter_flow) =
+        (maria.client.workflow(orders(&connection)).await, maria.client.workflow(letters(&connection)).await);
 
     let mut runs: BTreeMap<String, String> = BTreeMap::new();
     for round in 0..4 {
@@ -89,7 +92,8 @@ async fn a_killed_server_finishes_what_it_began_and_does_nothing_twice() {
     let (mut completed, mut unknown) = (0, 0);
     for (run, execution) in &runs {
         let execution = ended(&server, &token, execution).await;
-        let sent: Vec<_> = ledger.letters().into_iter().filter(|letter| letter["text"].as_str().unwrap().starts_with(run)).collect();
+        let sent: Vec<_> =
+            ledger.letters().into_iter().filter(|letter| letter["text"].as_str().unwrap().starts_with(run)).collect();
         let distinct: BTreeSet<String> = sent.iter().map(Value::to_string).collect();
         assert_eq!(distinct.len(), sent.len(), "{run}: a letter was sent twice: {sent:?}");
         match execution["status"].as_str().unwrap() {
@@ -142,21 +146,22 @@ async fn a_killed_server_goes_on_with_its_documents_and_webhooks() {
     let hook = maria.client.post("/webhooks", hook).await.data(201);
     let spec_url = format!("{}/openapi.json", library.url());
     let connection = maria.client.post("/connections", json!({ "name": "slow", "specUrl": spec_url })).await.data(201);
-    until("both are under way", LONG, async || {
-        (!library.seen().is_empty() && !hooked.seen().is_empty()).then_some(())
-    })
-    .await;
+    until("both are under way", LONG, async || (!library.seen().is_empty() && !hooked.seen().is_empty()).then_some(()))
+        .await;
     server.kill().await;
+    let killed = std::time::Instant::now();
     server.launch().await;
     let client = server.anonymous().bearer(&token);
     let ingested = client.ingested(id(&connection)).await;
     assert_eq!(ingested["ingestionStatus"], "SUCCEEDED", "{ingested}");
+    assert!(killed.elapsed() < BACK, "the document was ready after {:?} only", killed.elapsed());
     let path = format!("/webhooks/{}/deliveries", id(&hook));
     until("the delivery ends", LONG, async || {
         let listed = client.get(&path).await.data(200);
         (listed["deliveries"][0]["status"] == "succeeded").then_some(())
     })
     .await;
+    assert!(killed.elapsed() < BACK * 2, "the event was delivered after {:?} only", killed.elapsed());
     let ids: BTreeSet<_> = hooked.seen().iter().map(|seen| seen.header("webhook-id").unwrap().to_owned()).collect();
     assert_eq!(ids.len(), 1, "one event under two ids");
     assert_whole(&server).await;

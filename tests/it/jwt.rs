@@ -142,7 +142,10 @@ async fn no_forged_token_passes() {
             ("a stranger's key in jwk", by_stranger(json!({ "jwk": stranger_jwk }))),
             ("a stranger's key in jku", by_stranger(json!({ "jku": "http://127.0.0.1:9/keys" }))),
             ("a stranger's key in x5u", by_stranger(json!({ "x5u": "http://127.0.0.1:9/cert" }))),
-            ("another body under the signature", format!("{head}.{}.{signature}", URL_SAFE_NO_PAD.encode(owner.to_string()))),
+            (
+                "another body under the signature",
+                format!("{head}.{}.{signature}", URL_SAFE_NO_PAD.encode(owner.to_string())),
+            ),
             ("another head under the signature", format!("{}.{body}.{signature}", URL_SAFE_NO_PAD.encode("{}"))),
             ("half of the signature", format!("{head}.{body}.{}", &signature[..signature.len() / 2])),
             ("no signature", format!("{head}.{body}.")),

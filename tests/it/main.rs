@@ -7,6 +7,7 @@ mod authorization;
 mod chat;
 mod connections;
 mod contract;
+mod docs;
 mod documents;
 mod faults;
 mod jwt;

@@ -59,7 +59,8 @@ async fn planned(account: &Account) -> Value {
 async fn a_model_plans_and_is_not_trusted() {
     let model = Model::start().await;
     let base = format!("{}/v1", model.stub.url());
-    let server = Server::start_with(&[("OPENAI_BASE_URL", &base), ("OPENAI_API_KEY", KEY), ("OPENAI_MODEL", "small")]).await;
+    let server =
+        Server::start_with(&[("OPENAI_BASE_URL", &base), ("OPENAI_API_KEY", KEY), ("OPENAI_MODEL", "small")]).await;
     let maria = server.account("maria").await;
     let sandbox = connect_sandbox(&server, &maria.client).await;
 
@@ -95,7 +96,10 @@ async fn a_model_plans_and_is_not_trusted() {
         ("closed", Reply::Close),
         ("half", Reply::Cut),
         ("HTML", Reply::of(200, "text/html", "<html>")),
-        ("a poem", Reply::json(200, &json!({ "choices": [{ "message": { "role": "assistant", "content": "Roses" } }] }))),
+        (
+            "a poem",
+            Reply::json(200, &json!({ "choices": [{ "message": { "role": "assistant", "content": "Roses" } }] })),
+        ),
     ];
     for (what, reply) in refusals {
         model.thinks(move |_| reply.clone());

@@ -82,9 +82,7 @@ async fn the_pet_store_as_prism_serves_it() {
         .await;
     assert_eq!(connection["endpointCount"], 19);
     let connection = id(&connection);
-    let call = |id: &str, operation: &str, parameters: serde_json::Value| {
-        json!({ "id": id, "type": "api_call", "connectionId": connection, "operationId": operation, "parameters": parameters })
-    };
+    let call = |id: &str, operation: &str, parameters: serde_json::Value| json!({ "id": id, "type": "api_call", "connectionId": connection, "operationId": operation, "parameters": parameters });
     let workflow = json!({
         "name": "Order the available pets",
         "inputSchema": { "type": "object", "required": ["status"], "properties": { "status": { "type": "string" } } },

@@ -13,7 +13,8 @@ async fn tools_read_the_log_and_notice_tampering() {
     let maria = server.account("maria").await;
     let ledger = Ledger::start(Duration::ZERO).await;
     let connection = maria.client.connect(ledger.connection("ledger")).await;
-    let step = json!({ "id": "fetch", "type": "api_call", "connectionId": id(&connection), "operationId": "listItems" });
+    let step =
+        json!({ "id": "fetch", "type": "api_call", "connectionId": id(&connection), "operationId": "listItems" });
     let workflow = maria.client.workflow(json!({ "name": "fetch", "steps": [step] })).await;
     let execution = maria.client.execute(&workflow, json!({ "who": "input-canary" })).await;
     server.assert_settled().await;
@@ -47,7 +48,11 @@ async fn tools_read_the_log_and_notice_tampering() {
     // A row of a read model that says something else, one too many, one too few.
     let mut database = server.database().await;
     let changes = [
-        ("workflows", "update read_models.workflows set name = 'mine'", "update read_models.workflows set name = 'fetch'"),
+        (
+            "workflows",
+            "update read_models.workflows set name = 'mine'",
+            "update read_models.workflows set name = 'fetch'",
+        ),
         (
             "operations",
             "create table public.kept as select * from read_models.operations where method = 'POST'; \
@@ -80,7 +85,10 @@ async fn tools_read_the_log_and_notice_tampering() {
 
     // A hole in the log itself.
     let mut database = server.database().await;
-    sqlx::raw_sql("delete from log.events where event_type = 'execution.step_completed'").execute(&mut database).await.unwrap();
+    sqlx::raw_sql("delete from log.events where event_type = 'execution.step_completed'")
+        .execute(&mut database)
+        .await
+        .unwrap();
     let (code, text) = server.tool(&["replay", "verify"]).await;
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("execution"), "{text}");

@@ -24,7 +24,8 @@ async fn furnish(maria: &Account, ledger: &Ledger, receiver: &Stub) -> BTreeMap<
     let hook = client.post("/webhooks", hook).await.data(201);
     let secret = json!({ "name": MARK, "value": format!("{MARK}-secret") });
     let secret = client.post("/secrets", secret).await.data(201);
-    let step = json!({ "id": "fetch", "type": "api_call", "connectionId": id(&connection), "operationId": "listItems" });
+    let step =
+        json!({ "id": "fetch", "type": "api_call", "connectionId": id(&connection), "operationId": "listItems" });
     let workflow = client.workflow(json!({ "name": MARK, "steps": [step] })).await;
     let execution = client.execute(&workflow, json!({})).await;
     assert_eq!(execution["status"], "completed", "{execution}");
@@ -120,15 +121,15 @@ fn sample(path: &str, things: &BTreeMap<&'static str, String>) -> Value {
             json!({ "name": "x", "steps": [{ "type": "transform", "output": { "a": 1 } }] })
         }
         ("/api-keys", _) => json!({ "name": "x", "role": "viewer" }),
-        ("/webhooks", _) => json!({ "name": "x", "url": "http://127.0.0.1:9", "events": ["*"] }),
+        ("/webhooks" | "/webhooks/{id}", _) => json!({ "name": "x", "url": "http://127.0.0.1:9", "events": ["*"] }),
         ("/chat", _) => json!({ "message": "list the items" }),
         ("/chat/execute", _) => json!({ "planId": things["plan"], "planHash": "x", "input": {} }),
         (_, "execute") => json!({ "input": {} }),
         (_, "resolve") => json!({ "outcome": "failed" }),
         (_, "test" | "refresh" | "cancel" | "resend" | "pause" | "resume" | "retry") => json!({}),
         (_, "credentials") => json!({ "credentials": { "value": "x" } }),
-        (_, "secrets") => json!({ "name": "x", "value": "y" }),
-        (_, "rotate") => json!({ "value": "y" }),
+        ("/secrets", _) => json!({ "name": "x", "value": "y" }),
+        (_, "secrets") => json!({ "value": "y" }),
         _ => json!({ "name": "x" }),
     }
 }
@@ -164,8 +165,7 @@ async fn the_database_itself_shows_a_tenant_its_own_rows_only() {
                 .await
                 .unwrap();
             let owner = workspace.unwrap_or(hers);
-            let (all, foreign): (i64, i64) =
-                sqlx::query_as(&count).bind(owner).fetch_one(&mut database).await.unwrap();
+            let (all, foreign): (i64, i64) = sqlx::query_as(&count).bind(owner).fetch_one(&mut database).await.unwrap();
             assert_eq!(foreign, 0, "{relation}");
             assert!(workspace.is_some() || all == 0, "{relation}: {all} rows without a tenant");
             filled += usize::from(sees && all > 0);

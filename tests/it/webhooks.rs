@@ -53,7 +53,8 @@ async fn deliveries_are_signed_once_and_listed() {
     let server = Server::start().await;
     let (maria, jonas) = (server.account("maria").await, server.account("jonas").await);
     let stub = receiver().await;
-    let made = hook(&maria, &format!("{}/in?tag=1", stub.url()), json!(["workflow.created", "workflow.completed"])).await;
+    let made =
+        hook(&maria, &format!("{}/in?tag=1", stub.url()), json!(["workflow.created", "workflow.completed"])).await;
     let secret = made["secret"].as_str().unwrap().to_owned();
     assert!(secret.starts_with("whsec_"));
     let shown = maria.client.get(&format!("/webhooks/{}", id(&made))).await;
@@ -164,7 +165,10 @@ async fn a_receiver_with_faults() {
     let wrong = json!({ "name": "x", "url": "ftp://x.example", "events": ["nonsense.*", "workflow.created"], "secret": "short" });
     let answer = maria.client.post("/webhooks", wrong).await;
     answer.refused(422, "VALIDATION_ERROR");
-    maria.client.post("/webhooks", json!({ "name": "x", "url": thief.url(), "events": ["nope", "no.*"] })).await
+    maria
+        .client
+        .post("/webhooks", json!({ "name": "x", "url": thief.url(), "events": ["nope", "no.*"] }))
+        .await
         .names(&["events[0]", "events[1]"]);
     server.finish().await;
 }

@@ -127,7 +127,7 @@ async fn a_workflow_is_kept_in_versions() {
     assert_eq!(versions["versions"].as_array().unwrap().len(), 2, "{versions}");
     let first = client.get(&format!("{path}/versions/1")).await.data(200);
     assert_eq!(first["steps"][0]["output"], "one", "{first}");
-    client.get(&format!("{path}/versions/9")).await.refused(404, "RESOURCE_NOT_FOUND");
+    client.get(&format!("{path}/versions/9")).await.refused(404, "WORKFLOW_NOT_FOUND");
     assert_eq!(client.execute(&workflow, json!({})).await["output"]["say"], "two");
 
     // Switched off, it does not run; deleted, it is not there.
@@ -190,8 +190,13 @@ async fn an_api_with_faults_is_asked_again_where_that_is_safe() {
     ledger.stub.script("POST /orders", [Reply::Cut, Reply::Close, error(500)]);
     let execution = run(order(json!("book"))).await;
     assert_eq!(execution["status"], "completed", "{execution}");
-    let keys: Vec<_> = ledger.stub.seen_at("POST /orders").iter().filter(|seen| seen.json()["item"] == "book")
-        .map(|seen| seen.header("idempotency-key").unwrap().to_owned()).collect();
+    let keys: Vec<_> = ledger
+        .stub
+        .seen_at("POST /orders")
+        .iter()
+        .filter(|seen| seen.json()["item"] == "book")
+        .map(|seen| seen.header("idempotency-key").unwrap().to_owned())
+        .collect();
     assert_eq!(keys.len(), 4);
     assert!(keys.iter().all(|key| *key == keys[0]), "one key for all attempts: {keys:?}");
     assert_eq!(ledger.orders().values().filter(|effect| effect.body["item"] == "book").count(), 1);

@@ -21,7 +21,7 @@ use crate::{
     pagination::listing,
     problem::Problem,
     query::Asked,
-    types::Id,
+    types::{Id, Segment},
 };
 
 pub struct ExecutionsApi;
@@ -162,7 +162,7 @@ impl ExecutionsApi {
         id: Path<Id<ExecutionId>>,
         /// The step's `id` in the execution.
         #[oai(name = "stepKey")]
-        step_key: Path<String>,
+        step_key: Path<Segment>,
         body: Body<ResolveBody>,
     ) -> Result<Written<ExecutionJson>, Problem> {
         let id = id.typed("id")?;
@@ -175,7 +175,7 @@ impl ExecutionsApi {
             OutcomeName::Completed => Resolution::Completed(body.0.output.unwrap_or(Value::Null)),
             OutcomeName::Failed => Resolution::Failed,
         };
-        let done = use_cases::resolve(permit.app(), permit.context(), id, step_key.0, resolution).await?;
+        let done = use_cases::resolve(permit.app(), permit.context(), id, step_key.0.0, resolution).await?;
         stored(&permit, id, done.at).await
     }
 }

@@ -5,7 +5,7 @@ use domain::{
     ids::{ConnectionId, EndpointId},
 };
 use poem_openapi::{Object, OpenApi, param::Path};
-use projections::OperationView;
+use projections::{ListFilter, Listed, OperationView, Page};
 use serde_json::{Map, Value};
 
 use super::{Tag, connections};
@@ -17,6 +17,9 @@ use crate::{
     query::Asked,
     types::Id,
 };
+
+/// Matches beyond this fit badly.
+const MOST_MATCHES: usize = 200;
 
 pub struct OperationsApi;
 
@@ -108,8 +111,43 @@ impl From<OperationView> for EndpointJson {
     }
 }
 
+/// The best matches, page by page; filters hold as in the plain list.
+async fn ranked<P>(
+    permit: &Permit<P>,
+    words: &str,
+    filter: &ListFilter,
+    page: &Page,
+) -> Result<Listed<OperationView>, Problem> {
+    let matches = commands::operation::search(permit.app(), permit.context(), words, MOST_MATCHES).await?;
+    let mut found = Vec::new();
+    for found_match in matches {
+        let id = projections::endpoint_id(found_match.connection, &found_match.method, &found_match.path);
+        let shown = |(field, wanted): &(String, String)| match field.as_str() {
+            "connectionId" => wanted.split(',').any(|id| id.trim() == found_match.connection.to_string()),
+            "method" => wanted.split(',').any(|method| method.trim() == found_match.method),
+            _ => true,
+        };
+        if filter.fields.iter().all(shown) {
+            found.push(id);
+        }
+    }
+    let (number, limit) = (page.page.max(1), page.limit.max(1));
+    let start = (number as usize - 1).saturating_mul(limit as usize);
+    let tags: Vec<&str> =
+        filter.fields.iter().filter(|(field, _)| field == "tag").flat_map(|(_, tags)| tags.split(',')).collect();
+    let mut items = Vec::new();
+    for id in found.iter().skip(start).take(limit as usize) {
+        // A match whose connection was deleted since the index was made is left out.
+        let view = permit.reads().operation(permit.workspace(), *id).await?;
+        items.extend(view.filter(|view| tags.is_empty() || view.tags.iter().any(|tag| tags.contains(&tag.as_str()))));
+    }
+    let (has_next, has_prev) = (found.len() > start.saturating_add(limit as usize), number > 1);
+    let total = found.len() as i64;
+    Ok(Listed { items, total, page: number, limit, next_cursor: None, prev_cursor: None, has_next, has_prev })
+}
+
 /// Methods are stored in capitals.
-fn capitals(filter: &mut projections::ListFilter) {
+fn capitals(filter: &mut ListFilter) {
     for (_, value) in filter.fields.iter_mut().filter(|(field, _)| field == "method") {
         *value = value.to_ascii_uppercase();
     }
@@ -154,7 +192,8 @@ impl OperationsApi {
 
     /// Search operations
     ///
-    /// Over all connections of the workspace: what a workflow's steps can call.
+    /// Over all connections of the workspace: what a workflow's steps can call. With `search` (and no `sort`) the best
+    /// fit comes first; plain words will do.
     #[oai(path = "/operations", method = "get", operation_id = "listOperations")]
     async fn operations(
         &self,
@@ -163,7 +202,15 @@ impl OperationsApi {
     ) -> Result<Answer<OperationsJson>, Problem> {
         let OperationList { mut filter, page } = asked.0;
         capitals(&mut filter);
-        let listed = permit.reads().operations(permit.workspace(), &filter, &page).await?;
+        let listed = match filter.search.take() {
+            Some(words) if page.sort.is_none() && page.cursor.is_none() => {
+                ranked(&permit, &words, &filter, &page).await?
+            }
+            search => {
+                filter.search = search;
+                permit.reads().operations(permit.workspace(), &filter, &page).await?
+            }
+        };
         let pagination = Pagination::of(&listed);
         Ok(Answer::new(OperationsJson { operations: listed.items.into_iter().map(Into::into).collect(), pagination }))
     }

@@ -38,7 +38,7 @@ pub async fn execute(app: &App, context: &Context, id: PlanId, plan_hash: &str, 
         ));
     }
     let drafted = app.vault().open_sealed(workspace, "plan.workflow", &sealed).await?;
-    let saved = workflow::save(app, workspace, &definition_of(&drafted)).await?;
+    let saved = workflow::save(app, workspace, None, &definition_of(&drafted)).await?;
     let name = drafted.get("name").and_then(Value::as_str).unwrap_or("Planned workflow").to_owned();
     let workflow_id: WorkflowId = app.new_id();
     let mut new = fresh::<Workflow>(workflow_id.0);

@@ -21,7 +21,7 @@ pub struct CreateWorkflow {
 }
 
 pub async fn create(app: &App, context: &Context, input: CreateWorkflow) -> Outcome<WorkflowId> {
-    let saved = save(app, context.actor.workspace, &input.definition).await?;
+    let saved = save(app, context.actor.workspace, Some(&input.name), &input.definition).await?;
     let id: WorkflowId = app.new_id();
     let mut unit = Unit::new(app, context).await?;
     let command = WorkflowCommand::Create {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use domain::{
     connection::{Connection, IngestionStatus},
-    error::{FieldError, Rejection},
+    error::{Faults, FieldError, Rejection},
     ids::{ConnectionId, WorkspaceId},
     operation::SpecSummary,
     workflow::{Definition, Version, check},
@@ -18,8 +18,25 @@ pub(crate) struct Saved {
     pub step_count: u32,
 }
 
-pub(crate) async fn save(app: &App, workspace: WorkspaceId, definition: &Value) -> Result<Saved, Failure> {
-    let version = checked(app, workspace, definition).await?.map_err(Rejection::invalid)?;
+/// `name` is checked along, so that all faults are told at once.
+pub(crate) async fn save(
+    app: &App,
+    workspace: WorkspaceId,
+    name: Option<&str>,
+    definition: &Value,
+) -> Result<Saved, Failure> {
+    let mut faults = Faults::default();
+    if let Some(name) = name {
+        faults.length("name", name, 1, 200);
+    }
+    let version = match checked(app, workspace, definition).await? {
+        Ok(version) if faults.0.is_empty() => version,
+        Ok(_) => return Err(Rejection::invalid(faults.0).into()),
+        Err(more) => {
+            faults.0.extend(more);
+            return Err(Rejection::invalid(faults.0).into());
+        }
+    };
     let bytes = serde_json::to_vec(&version).map_err(|e| Failure::Internal(e.to_string()))?;
     let definition_hash = app.store().put_blob(workspace.0, &bytes).await?;
     let step_count = count(&version.definition);

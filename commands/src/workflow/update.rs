@@ -26,7 +26,7 @@ pub async fn update(
 ) -> Outcome<()> {
     let definition = match &input.definition {
         Some(definition) => {
-            let saved = save(app, context.actor.workspace, definition).await?;
+            let saved = save(app, context.actor.workspace, input.name.as_deref(), definition).await?;
             Some((saved.definition_hash, saved.step_count))
         }
         None => None,

@@ -91,6 +91,8 @@ pub struct Connection {
     pub credential: Option<CredentialId>,
     pub active: bool,
     pub ingestion: IngestionStatus,
+    /// Who ingests, or did last.
+    pub ingester: Option<String>,
     pub facts: Option<SpecFacts>,
     pub errors: Vec<SpecProblem>,
 }
@@ -136,7 +138,10 @@ impl Connection {
                 self.source = source;
                 self.ingestion = IngestionStatus::Pending;
             }
-            ConnectionEvent::IngestionStarted { .. } => self.ingestion = IngestionStatus::Running,
+            ConnectionEvent::IngestionStarted { executor } => {
+                self.ingestion = IngestionStatus::Running;
+                self.ingester = Some(executor);
+            }
             ConnectionEvent::SpecRefreshed { facts, .. } => {
                 self.ingestion = IngestionStatus::Succeeded;
                 self.facts = Some(facts);

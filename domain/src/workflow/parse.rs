@@ -235,7 +235,10 @@ impl Reader {
         };
         let then = branch(self, "then");
         let otherwise = branch(self, "else");
-        if then.is_empty() && otherwise.is_empty() && !self.faults.0.iter().any(|f| f.field.starts_with(&fields.path)) {
+        // A branch whose steps are wrong says so itself.
+        let branches = [fields.at("then"), fields.at("else")];
+        let said = |f: &FieldError| branches.iter().any(|b| f.field.starts_with(b.as_str()));
+        if then.is_empty() && otherwise.is_empty() && !self.faults.0.iter().any(said) {
             self.faults.add(fields.at("then"), "a condition needs steps in then or else");
         }
         Some(StepKind::Condition { expression: expression?, then, otherwise })

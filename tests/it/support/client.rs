@@ -13,6 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Clone)]
 pub struct Client {
+    http: reqwest::Client,
     base: String,
     headers: Vec<(String, String)>,
 }
@@ -41,7 +42,7 @@ pub fn http() -> reqwest::Client {
 
 impl Client {
     pub fn new(url: &str) -> Client {
-        Client { base: url.to_owned(), headers: Vec::new() }
+        Client { http: http(), base: url.to_owned(), headers: Vec::new() }
     }
 
     /// The same with `Authorization: Bearer`.
@@ -101,7 +102,7 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str, body: Option<(String, Vec<u8>)>) -> reqwest::RequestBuilder {
-        let mut request = http().request(method, format!("{}{path}", self.base));
+        let mut request = self.http.request(method, format!("{}{path}", self.base));
         for (name, value) in &self.headers {
             request = request.header(name, value);
         }
@@ -174,16 +175,14 @@ impl Answer {
             return;
         }
         let (body, asked) = (&self.body, &self.asked);
-        let fields: BTreeSet<&str> = body.as_object().unwrap_or_else(|| panic!("{asked}: {}", self.text)).keys()
-            .map(String::as_str).collect();
+        let fields: BTreeSet<&str> =
+            body.as_object().unwrap_or_else(|| panic!("{asked}: {}", self.text)).keys().map(String::as_str).collect();
         let time = body["timestamp"].as_str().unwrap_or_default();
         assert!(time.len() == 24 && time.ends_with('Z'), "{asked}: {body}");
         assert!(self.header("x-request-id").is_some(), "{asked}: no X-Request-Id");
         let known: &[&str] = match self.status < 400 {
             true => &["success", "data", "message", "timestamp"],
-            false => {
-                &["success", "error", "code", "details", "requestId", "timestamp", "data", "retryAfter"]
-            }
+            false => &["success", "error", "code", "details", "requestId", "timestamp", "data", "retryAfter"],
         };
         assert!(fields.iter().all(|field| known.contains(field)), "{asked}: {body}");
         assert_eq!(body["success"], self.status < 400, "{asked}: {} {body}", self.status);

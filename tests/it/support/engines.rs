@@ -48,6 +48,8 @@ impl Folder {
 
     /// Give the copy ports and a Postgres home that are not the template's.
     fn detach(&mut self) {
+        // The sandbox keeps its port as well.
+        let _ = fs::remove_file(self.data().join("sandbox-url"));
         let path = self.data().join("engines.json");
         let mut state = read_json(&path);
         state["postgresPort"] = Value::Null;

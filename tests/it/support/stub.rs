@@ -36,7 +36,11 @@ impl Seen {
 
 #[derive(Debug, Clone)]
 pub enum Reply {
-    Answer { status: u16, headers: Vec<(String, String)>, body: Vec<u8> },
+    Answer {
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: Vec<u8>,
+    },
     /// Answer after a while.
     Late(Duration, Box<Reply>),
     /// Never answer, keep the connection.

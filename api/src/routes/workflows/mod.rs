@@ -29,7 +29,7 @@ use crate::{
     pagination::{Pagination, listing},
     problem::Problem,
     query::Asked,
-    types::Id,
+    types::{Id, Ordinal},
 };
 
 pub struct WorkflowsApi;
@@ -224,11 +224,10 @@ impl WorkflowsApi {
         permit: Permit<WorkflowRead>,
         id: Path<Id<WorkflowId>>,
         /// From 1.
-        n: Path<String>,
+        n: Path<Ordinal>,
     ) -> Result<Answer<WorkflowVersionJson>, Problem> {
         let id = id.typed("id")?;
-        let number = n.parse::<i32>().ok().filter(|n| *n > 0);
-        let number = number.ok_or_else(|| Problem::field("n", "must be a version: a whole number from 1"))?;
+        let number = n.number("n")?;
         let found = permit.reads().workflow_version(permit.workspace(), id, number).await?;
         let view = found.ok_or_else(|| Problem::not_found(Code::WorkflowNotFound, "workflow version"))?;
         let definition = use_cases::definition(permit.app(), permit.context(), &view.definition_hash).await?;
