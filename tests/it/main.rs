@@ -14,6 +14,7 @@ mod jwt;
 mod planner_model;
 mod prism;
 mod replay;
+mod startup;
 mod support;
 mod tenants;
 mod webhooks;

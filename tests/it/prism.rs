@@ -2,27 +2,18 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::support::client::{http, id};
+use crate::support::keeper::{Keeper, free_port};
 use crate::support::{Server, specs, until};
 
-/// Runs a program until our end of the pipe closes: also when this process dies.
-const KEEPER: &str = "\"$@\" >prism.log 2>&1 & pid=$!; read -r _; kill \"$pid\"";
-
 struct Prism {
-    keeper: Child,
+    _keeper: Keeper,
     url: String,
-}
-
-impl Drop for Prism {
-    fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        let _ = self.keeper.wait();
-    }
 }
 
 /// The program, installed once by npm; `None` (and said so) where that does not work.
@@ -51,14 +42,11 @@ fn installed() -> Option<PathBuf> {
 }
 
 async fn serve(program: &Path, document: &Path, folder: &Path) -> Prism {
-    use std::os::unix::process::CommandExt;
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
-    let mut command = Command::new("sh");
-    command.args(["-c", KEEPER, "sh"]).arg(program).args(["mock", "--errors", "--host", "127.0.0.1", "--port"]);
-    command.arg(port.to_string()).arg(document).current_dir(folder).stdin(Stdio::piped()).process_group(0);
-    let prism = Prism { keeper: command.spawn().unwrap(), url: format!("http://127.0.0.1:{port}") };
+    let port = free_port();
+    let mut command = Command::new(program);
+    command.args(["mock", "--errors", "--host", "127.0.0.1", "--port", &port.to_string()]).arg(document);
+    let keeper = Keeper::spawn(&command, &folder.join("prism.log"));
+    let prism = Prism { _keeper: keeper, url: format!("http://127.0.0.1:{port}") };
     let probe = format!("{}/store/inventory", prism.url);
     until("Prism answers", Duration::from_secs(60), async || http().get(&probe).send().await.ok().map(drop)).await;
     prism

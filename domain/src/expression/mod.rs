@@ -13,6 +13,8 @@ use serde_json::Value;
 
 /// Instructions an evaluation may take.
 const FUEL: u64 = 200_000;
+/// Functions that are always there.
+pub const FUNCTIONS: [&str; 3] = ["range", "dict", "namespace"];
 /// Bytes of JSON a rendered value may have.
 const MAX_OUTPUT: usize = 8 * 1024 * 1024;
 
@@ -154,6 +156,9 @@ mod tests {
         assert_eq!(render(&json!("{{ steps.fetch.output.tags }}"), &scope()).unwrap(), json!(["a", "b"]));
         assert_eq!(render(&json!("{{ input.none }}"), &scope()).unwrap(), json!(null));
         assert_eq!(render(&json!("{{ input.n * 2 }}"), &scope()).unwrap(), json!(6));
+        for function in FUNCTIONS {
+            assert!(environment().globals().any(|(name, _)| name == function), "{function}");
+        }
     }
 
     #[test]

@@ -151,6 +151,7 @@ impl Checker<'_> {
                 ("secrets", _) => {
                     Some("secrets cannot be read by an expression; give the connection a credential".into())
                 }
+                (function, None) if expression::FUNCTIONS.contains(&function) => None,
                 (local, _) if names.locals.iter().any(|l| l == local) => None,
                 (other, _) => Some(format!("{other:?} is not defined here")),
             };

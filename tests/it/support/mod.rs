@@ -3,6 +3,7 @@
 pub mod account;
 pub mod client;
 pub mod engines;
+pub mod keeper;
 pub mod ledger;
 pub mod poll;
 pub mod server;

@@ -96,6 +96,10 @@ impl Server {
         self.folder.postgres()
     }
 
+    pub fn database_url(&self) -> &str {
+        self.running["databaseUrl"].as_str().unwrap()
+    }
+
     pub fn nats_url(&self) -> &str {
         self.running["natsUrl"].as_str().unwrap()
     }
@@ -117,7 +121,7 @@ impl Server {
 
     /// As the owner of the database, who sees everything.
     pub async fn database(&self) -> PgConnection {
-        PgConnection::connect(self.running["databaseUrl"].as_str().unwrap()).await.unwrap()
+        PgConnection::connect(self.database_url()).await.unwrap()
     }
 
     /// A tool of the binary on the same data folder.
