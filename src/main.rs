@@ -7,6 +7,7 @@ mod dev;
 mod health;
 mod local;
 mod logging;
+mod memory;
 mod sandbox;
 mod serve;
 mod settings;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    memory::be_frugal();
     // The first of these in the process counts; a second would be a wiring fault without harm.
     let _ = rustls::crypto::ring::default_provider().install_default();
     logging::start(&settings);

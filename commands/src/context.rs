@@ -42,6 +42,11 @@ impl Context {
         Self { actor, request: RequestInfo::default(), correlation: Some(correlation), causation: None }
     }
 
+    /// One for everything that follows from this request or execution.
+    pub fn correlation_id(&self) -> Uuid {
+        self.correlation.unwrap_or(self.request.request_id.0)
+    }
+
     /// The events' metadata as JSON text.
     pub(crate) async fn metadata(&self, app: &App) -> Result<String, Failure> {
         let request = &self.request;
@@ -62,7 +67,7 @@ impl Context {
             on_behalf_of: None,
             request_id: from_request.then_some(request.request_id),
             session_id: self.actor.session,
-            correlation_id: self.correlation.unwrap_or(request.request_id.0),
+            correlation_id: self.correlation_id(),
             causation_id: self.causation.map(Into::into),
             traceparent: request.traceparent.clone(),
             idempotency_key: request.idempotency.as_ref().map(|c| c.key.clone()),

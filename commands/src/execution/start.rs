@@ -67,6 +67,7 @@ pub(crate) async fn stage_start(
         definition_hash,
         input: stored,
         trigger: trigger.to_owned(),
+        correlation_id: context.correlation_id(),
         now: started.started_at,
     };
     unit.stage(&mut fresh::<Execution>(started.id.0), command)?;

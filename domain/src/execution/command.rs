@@ -1,6 +1,7 @@
 //! What can be asked of an execution: by people (start, cancel, resolve) and by its executor (everything else).
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
 use super::{Execution, ExecutionEvent, ExecutionStatus, StepError, StepStatus};
 use crate::{
@@ -24,6 +25,7 @@ pub enum ExecutionCommand {
         definition_hash: String,
         input: Stored,
         trigger: String,
+        correlation_id: Uuid,
         now: DateTime<Utc>,
     },
     StartStep {
@@ -90,7 +92,7 @@ pub enum ExecutionCommand {
 
 pub(super) fn decide(state: &Execution, command: ExecutionCommand) -> Result<Vec<ExecutionEvent>, Rejection> {
     use ExecutionCommand::*;
-    if let Start { workflow, workflow_version, definition_hash, input, trigger, now } = command {
+    if let Start { workflow, workflow_version, definition_hash, input, trigger, correlation_id, now } = command {
         if state.status != ExecutionStatus::Pending {
             return Err(Rejection::new(Code::Conflict, "This execution exists already."));
         }
@@ -100,6 +102,7 @@ pub(super) fn decide(state: &Execution, command: ExecutionCommand) -> Result<Vec
             definition_hash,
             input,
             trigger,
+            correlation_id,
             started_at: now,
         }]);
     }

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{
     event::events,
@@ -28,6 +29,8 @@ events! {
             input: Stored,
             /// `manual`, `chat`, …
             trigger: String,
+            /// Of the request that started it: everything the execution does carries it.
+            correlation_id: Uuid,
             started_at: DateTime<Utc>,
         },
         "execution.step_started" v "1" = StepStarted {

@@ -19,6 +19,7 @@ pub use event::{ExecutionEvent, StepError};
 pub use interpret::{Effect, Run, next_effects};
 pub use request::RenderedCall;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use crate::{aggregate::aggregate, ids::WorkflowId, sealed::Stored};
 
@@ -89,6 +90,7 @@ pub struct Execution {
     pub workflow_version: i32,
     pub definition_hash: String,
     pub input: Option<Stored>,
+    pub correlation_id: Uuid,
     pub started_at: Option<DateTime<Utc>>,
     pub steps: BTreeMap<String, StepRun>,
     pub output: Option<Stored>,
@@ -98,7 +100,16 @@ pub struct Execution {
 impl Execution {
     fn evolve(&mut self, event: ExecutionEvent) {
         match event {
-            ExecutionEvent::Started { workflow_id, workflow_version, definition_hash, input, started_at, .. } => {
+            ExecutionEvent::Started {
+                workflow_id,
+                workflow_version,
+                definition_hash,
+                input,
+                correlation_id,
+                started_at,
+                ..
+            } => {
+                self.correlation_id = correlation_id;
                 self.status = ExecutionStatus::Running;
                 self.workflow = workflow_id;
                 self.workflow_version = workflow_version;

@@ -52,6 +52,7 @@ impl Driver {
             definition_hash: String::new(),
             input: stored(),
             trigger: "manual".into(),
+            correlation_id: uuid::Uuid::nil(),
             now: now(),
         });
         driver

@@ -39,7 +39,7 @@ impl Memory {
     }
 
     pub fn context(&self, liveness: &Liveness) -> Context {
-        Context::system(liveness.name(), self.workspace, self.id.0)
+        Context::system(liveness.name(), self.workspace, self.loaded.state.correlation_id)
     }
 
     /// Running attempts whose executor is gone: none of ours, lease over or owner dead.

@@ -253,6 +253,7 @@ pub fn started(workflow: WorkflowId, seconds: i64) -> ExecutionEvent {
         definition_hash: D2.into(),
         input: stored("input"),
         trigger: "manual".into(),
+        correlation_id: uuid::Uuid::nil(),
         started_at: time(seconds),
     }
 }

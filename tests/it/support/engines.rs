@@ -27,6 +27,7 @@ impl Folder {
     pub fn new() -> Folder {
         let home = home();
         let _lock = lock(&home);
+        tidy_up(&home, is_orphaned);
         let template = template(&home);
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let root = home.join(format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
@@ -94,7 +95,22 @@ fn lock(home: &Path) -> File {
     file
 }
 
-/// Made anew when the binary is another one. Also tidies up what killed test processes left.
+/// Remove folders, with their Postgres homes.
+fn tidy_up(home: &Path, is_old: impl Fn(&str) -> bool) {
+    for entry in fs::read_dir(home).unwrap().flatten() {
+        if is_old(&entry.file_name().to_string_lossy()) {
+            drop(of_path(entry.path()));
+        }
+    }
+}
+
+/// Folders are named by the process that made them; a killed one cannot remove its own.
+fn is_orphaned(name: &str) -> bool {
+    let owner = name.split('-').next().and_then(|pid| pid.parse::<u32>().ok());
+    owner.is_some_and(|pid| !is_alive(pid))
+}
+
+/// Made anew when the binary is another one.
 fn template(home: &Path) -> PathBuf {
     let built = fs::metadata(BINARY).unwrap().modified().unwrap().duration_since(UNIX_EPOCH).unwrap();
     let name = format!("template-{}", built.as_nanos());
@@ -102,13 +118,7 @@ fn template(home: &Path) -> PathBuf {
     if folder.join("done").exists() {
         return folder;
     }
-    for entry in fs::read_dir(home).unwrap().flatten() {
-        let other = entry.file_name().to_string_lossy().into_owned();
-        let owner = other.split('-').next().and_then(|pid| pid.parse::<u32>().ok());
-        if other.starts_with("template-") || owner.is_some_and(|pid| !is_alive(pid)) {
-            drop(of_path(entry.path()));
-        }
-    }
+    tidy_up(home, |other| other.starts_with("template-"));
     make(&folder);
     first_run(&folder);
     let postgres = of_path_keep(&folder).join("data");
