@@ -23,7 +23,7 @@ pub use hash_record::hash_record;
 pub use idempotency::{Claim, Remembered};
 pub use load::{LoadError, Loaded};
 pub use pool::{DatabaseRole, connect_pool, migrate};
-pub use read::{read_after, read_event, read_stream};
+pub use read::{EVENT_COLUMNS, event_of, read_after, read_event, read_stream};
 pub use sqlx::Error as DatabaseError;
 use sqlx::PgPool;
 pub use tail::Tail;

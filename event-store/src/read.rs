@@ -4,6 +4,11 @@ use domain::event::{LogPosition, RecordedEvent};
 use sqlx::{PgExecutor, Row, postgres::PgRow};
 use uuid::Uuid;
 
+/// What `event_of` reads, of a table or view `e` with the log's columns.
+pub const EVENT_COLUMNS: &str = "e.generation, e.transaction_id::text as xid, e.position, e.workspace_id, \
+     e.aggregate_type, e.aggregate_id, e.sequence, e.event_type, e.event_version, e.payload::text as payload, \
+     e.metadata::text as metadata, e.event_id, e.recorded_at";
+
 /// Up to `limit` events after `after`, in order, none of them still able to get a predecessor.
 ///
 /// `generation` is the log's current one. Works on any pool whose role may read the log.
@@ -14,16 +19,14 @@ pub async fn read_after(
     limit: i64,
 ) -> Result<Vec<RecordedEvent>, sqlx::Error> {
     // Ordered by the column itself: its text form would sort 9 after 10.
-    let rows = sqlx::query(
-        "select e.generation, e.transaction_id::text as xid, e.position, e.workspace_id, e.aggregate_type,
-                e.aggregate_id, e.sequence, e.event_type, e.event_version, e.payload::text as payload,
-                e.metadata::text as metadata, e.event_id, e.recorded_at
+    let rows = sqlx::query(&format!(
+        "select {EVENT_COLUMNS}
            from log.events e
           where (e.generation, e.transaction_id, e.position) > ($1, $2::text::xid8, $3)
             and (e.generation < $4 or e.transaction_id < pg_snapshot_xmin(pg_current_snapshot()))
           order by e.generation, e.transaction_id, e.position
           limit $5",
-    )
+    ))
     .bind(after.generation)
     .bind(after.transaction_id.to_string())
     .bind(after.position)
@@ -36,13 +39,11 @@ pub async fn read_after(
 
 /// The event at a place of the log.
 pub async fn read_event(executor: impl PgExecutor<'_>, at: LogPosition) -> Result<Option<RecordedEvent>, sqlx::Error> {
-    let row = sqlx::query(
-        "select e.generation, e.transaction_id::text as xid, e.position, e.workspace_id, e.aggregate_type,
-                e.aggregate_id, e.sequence, e.event_type, e.event_version, e.payload::text as payload,
-                e.metadata::text as metadata, e.event_id, e.recorded_at
+    let row = sqlx::query(&format!(
+        "select {EVENT_COLUMNS}
            from log.events e
           where e.generation = $1 and e.transaction_id = $2::text::xid8 and e.position = $3",
-    )
+    ))
     .bind(at.generation)
     .bind(at.transaction_id.to_string())
     .bind(at.position)
@@ -57,14 +58,12 @@ pub async fn read_stream(
     aggregate_id: Uuid,
     limit: i64,
 ) -> Result<Vec<RecordedEvent>, sqlx::Error> {
-    let rows = sqlx::query(
-        "select e.generation, e.transaction_id::text as xid, e.position, e.workspace_id, e.aggregate_type,
-                e.aggregate_id, e.sequence, e.event_type, e.event_version, e.payload::text as payload,
-                e.metadata::text as metadata, e.event_id, e.recorded_at
+    let rows = sqlx::query(&format!(
+        "select {EVENT_COLUMNS}
            from log.events e
           where e.aggregate_type = any($1) and e.aggregate_id = $2
           order by e.aggregate_type, e.sequence limit $3",
-    )
+    ))
     .bind(aggregate_types())
     .bind(aggregate_id)
     .bind(limit)
@@ -79,7 +78,8 @@ fn aggregate_types() -> Vec<&'static str> {
     types
 }
 
-fn event_of(row: &PgRow) -> Result<RecordedEvent, sqlx::Error> {
+/// A row with `EVENT_COLUMNS`.
+pub fn event_of(row: &PgRow) -> Result<RecordedEvent, sqlx::Error> {
     let xid: &str = row.try_get("xid")?;
     Ok(RecordedEvent {
         at: LogPosition {

@@ -52,7 +52,7 @@ async fn all(store: &EventStore) -> Vec<domain::event::RecordedEvent> {
 
 #[tokio::test]
 async fn a_conflict_fails_its_own_caller_only() {
-    let database = Database::start().await;
+    let database = Database::fresh().await;
     let store = open(&database).await;
     let one = id();
     store.append(append(vec![stream(one, 0, &["a"])])).await.unwrap();
@@ -78,7 +78,7 @@ async fn a_conflict_fails_its_own_caller_only() {
 
 #[tokio::test]
 async fn a_gap_and_a_missing_predecessor_are_refused() {
-    let database = Database::start().await;
+    let database = Database::fresh().await;
     let store = open(&database).await;
     let gap = store.append(append(vec![stream(id(), 5, &["a"])])).await;
     assert!(matches!(gap, Err(AppendError::Conflict)), "{gap:?}");
@@ -87,7 +87,7 @@ async fn a_gap_and_a_missing_predecessor_are_refused() {
 
 #[tokio::test]
 async fn several_streams_stand_or_fall_together() {
-    let database = Database::start().await;
+    let database = Database::fresh().await;
     let store = open(&database).await;
     let (a, b) = (id(), id());
     store.append(append(vec![stream(a, 0, &["a"]), stream(b, 0, &["b"])])).await.unwrap();
@@ -98,7 +98,7 @@ async fn several_streams_stand_or_fall_together() {
 
 #[tokio::test]
 async fn a_poisoned_row_fails_alone() {
-    let database = Database::start().await;
+    let database = Database::fresh().await;
     let store = open(&database).await;
     let mut poisoned = stream(id(), 0, &["bad"]);
     poisoned.events[0].payload = "{not json".into();
@@ -129,7 +129,7 @@ async fn a_poisoned_row_fails_alone() {
 
 #[tokio::test]
 async fn racing_nodes_leave_no_part_of_a_command() {
-    let database = Database::start().await;
+    let database = Database::fresh().await;
     let (first, second) = (open(&database).await, open(&database).await);
     for _ in 0..30 {
         let target = id();
@@ -146,9 +146,9 @@ async fn racing_nodes_leave_no_part_of_a_command() {
 
 #[tokio::test]
 async fn readers_wait_for_held_transactions_and_miss_nothing() {
-    let database = Database::start().await;
+    let database = Database::fresh().await;
     let store = open(&database).await;
-    let mut held = database.connection().await;
+    let mut held = database.connect().await;
     let mut transaction = held.begin().await.unwrap();
     let early = "insert into log.events (generation, workspace_id, aggregate_type, aggregate_id, sequence, event_type,
         event_version, payload, metadata, event_id)
@@ -166,7 +166,7 @@ async fn readers_wait_for_held_transactions_and_miss_nothing() {
 
 #[tokio::test]
 async fn a_reader_under_write_load_sees_the_table() {
-    let database = Database::start().await;
+    let database = Database::fresh().await;
     let store = open(&database).await;
     let reader = {
         let store = store.clone();
@@ -207,7 +207,7 @@ async fn a_reader_under_write_load_sees_the_table() {
 
 #[tokio::test]
 async fn an_idempotency_key_is_taken_with_the_append() {
-    let database = Database::start().await;
+    let database = Database::fresh().await;
     let store = open(&database).await;
     let workspace = Uuid::from_u128(7);
     let claim = Claim { key: "k".into(), request_hash: "h".into() };
@@ -227,7 +227,7 @@ async fn an_idempotency_key_is_taken_with_the_append() {
 
 #[tokio::test]
 async fn checkpoints_move_by_compare_and_set() {
-    let database = Database::start().await;
+    let database = Database::fresh().await;
     let store = open(&database).await;
     let at = |position| LogPosition { generation: 1, transaction_id: 10, position };
     assert!(advance(store.pool(), "x", LogPosition::START, at(1)).await.unwrap());
@@ -238,14 +238,14 @@ async fn checkpoints_move_by_compare_and_set() {
 
 #[tokio::test]
 async fn blobs_are_checked_and_shared() {
-    let database = Database::start().await;
+    let database = Database::fresh().await;
     let store = open(&database).await;
     let bytes = b"the same bytes ".repeat(1_000);
     let hash = store.put_blob(id(), &bytes).await.unwrap();
     assert_eq!(store.put_blob(id(), &bytes).await.unwrap(), hash);
     assert_eq!(store.blob(&hash).await.unwrap(), bytes);
     assert!(store.blob("00").await.is_err());
-    let mut owner = database.connection().await;
+    let mut owner = database.connect().await;
     let damage =
         sqlx::query("update log.blobs set content = (select content from log.blobs) || '\\x00' where hash = $1");
     damage.bind(&hash).execute(&mut owner).await.unwrap();
@@ -254,7 +254,7 @@ async fn blobs_are_checked_and_shared() {
 
 #[tokio::test]
 async fn no_role_of_the_service_may_change_the_log() {
-    let database = Database::start().await;
+    let database = Database::fresh().await;
     let store = open(&database).await;
     store.append(append(vec![stream(id(), 0, &["a"])])).await.unwrap();
     let mut refused = BTreeMap::new();
@@ -273,8 +273,8 @@ async fn no_role_of_the_service_may_change_the_log() {
 
 #[tokio::test]
 async fn another_cluster_is_refused_until_it_is_adopted() {
-    let database = Database::start().await;
-    let mut owner = database.connection().await;
+    let database = Database::fresh().await;
+    let mut owner = database.connect().await;
     owner.execute("update log.cluster set system_identifier = 'elsewhere'").await.unwrap();
     let pool = connect_pool(&database.url, DatabaseRole::Writer, 4).await.unwrap();
     let error = EventStore::open(pool.clone(), 1).await.err().expect("refused");
@@ -285,7 +285,7 @@ async fn another_cluster_is_refused_until_it_is_adopted() {
 
 #[tokio::test]
 async fn events_come_back_as_they_were() {
-    let database = Database::start().await;
+    let database = Database::fresh().await;
     let store = open(&database).await;
     let target = id();
     let events = [

@@ -8,7 +8,8 @@ use domain::{
     event::{LogPosition, RecordedEvent},
     ids::{EventId, WorkspaceId},
 };
-use sqlx::{PgConnection, Postgres, QueryBuilder, Row as _, postgres::PgRow};
+use event_store::{EVENT_COLUMNS, event_of};
+use sqlx::{PgConnection, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use crate::{
@@ -35,10 +36,10 @@ pub struct AuditFilter {
 
 /// The page's entries from the index, each with its event. `offset 0` keeps the key's conditions inside the view,
 /// where they find the log's primary key; a plain join would read the whole log through the view's barrier.
-const SELECT: &str = "select e.generation, e.transaction_id::text as xid, e.position, e.workspace_id, e.aggregate_type,
-       e.aggregate_id, e.sequence, e.event_type, e.event_version, e.payload::text as payload,
-       e.metadata::text as metadata, e.event_id, e.recorded_at
-  from (select t.* from read_models.audit_entries t";
+fn select() -> QueryBuilder<'static, Postgres> {
+    QueryBuilder::new(format!("select {EVENT_COLUMNS} from (select t.* from read_models.audit_entries t"))
+}
+
 const JOIN: &str = ") t cross join lateral (
          select * from log.tenant_events v
           where v.aggregate_type = t.aggregate_type and v.aggregate_id = t.aggregate_id and v.sequence = t.sequence
@@ -60,7 +61,7 @@ impl ReadModels {
         count.push(" limit ").push_bind(COUNT_LIMIT).push(") as counted");
         let total: i64 = count.build_query_scalar().fetch_one(&mut *tx).await?;
 
-        let mut query = QueryBuilder::new(SELECT);
+        let mut query = select();
         push_where(&mut query, workspace, filter, &checked);
         let backwards = checked.cursor.is_some_and(|(backwards, _)| backwards);
         push_page(&mut query, &checked, backwards);
@@ -72,7 +73,7 @@ impl ReadModels {
     }
 
     pub async fn audit_entry(&self, workspace: WorkspaceId, id: EventId) -> Result<Option<RecordedEvent>, QueryError> {
-        let mut query = QueryBuilder::new(SELECT);
+        let mut query = select();
         query.push(" where t.event_id = ").push_bind(id.0).push(JOIN);
         let mut tx = self.of(workspace).await?;
         let row = query.build().fetch_optional(&mut *tx).await?;
@@ -86,7 +87,7 @@ impl ReadModels {
         workspace: WorkspaceId,
         aggregate_id: Uuid,
     ) -> Result<Vec<RecordedEvent>, QueryError> {
-        let mut query = QueryBuilder::new(SELECT);
+        let mut query = select();
         query.push(" where t.workspace_id = ").push_bind(workspace.0);
         query.push(" and t.aggregate_id = ").push_bind(aggregate_id);
         query.push(" order by t.aggregate_type, t.sequence limit 10000");
@@ -200,27 +201,6 @@ fn parse_cursor(text: &str) -> Option<(bool, LogPosition)> {
         Some(at) => Some((true, at.parse().ok()?)),
         None => Some((false, text.strip_prefix('n')?.parse().ok()?)),
     }
-}
-
-fn event_of(row: &PgRow) -> Result<RecordedEvent, sqlx::Error> {
-    let xid: &str = row.try_get("xid")?;
-    Ok(RecordedEvent {
-        at: LogPosition {
-            generation: row.try_get("generation")?,
-            transaction_id: xid.parse().map_err(|e| sqlx::Error::Decode(Box::new(e)))?,
-            position: row.try_get("position")?,
-        },
-        workspace_id: row.try_get("workspace_id")?,
-        aggregate_type: row.try_get("aggregate_type")?,
-        aggregate_id: row.try_get("aggregate_id")?,
-        sequence: row.try_get("sequence")?,
-        event_type: row.try_get("event_type")?,
-        event_version: row.try_get("event_version")?,
-        payload: row.try_get("payload")?,
-        metadata: row.try_get("metadata")?,
-        event_id: row.try_get("event_id")?,
-        recorded_at: row.try_get("recorded_at")?,
-    })
 }
 
 pub(crate) const COLUMNS: [&str; 13] = [

@@ -30,7 +30,7 @@ fn workspace(n: u128) -> WorkspaceId {
 
 #[tokio::test]
 async fn sealed_values_open_for_their_own_workspace_and_field_only() {
-    let database = Database::start().await;
+    let database = Database::fresh().await;
     let vault = open(&database, &MasterKey::generate()).await.unwrap();
     let (here, there) = (workspace(1), workspace(2));
     let sealed = vault.seal(here, "execution.input", &json!({"a": "secret-canary"})).await.unwrap();
@@ -47,11 +47,11 @@ async fn sealed_values_open_for_their_own_workspace_and_field_only() {
 
 #[tokio::test]
 async fn destroying_a_subjects_key_erases_its_values() {
-    let database = Database::start().await;
+    let database = Database::fresh().await;
     let master = MasterKey::generate();
     let vault = open(&database, &master).await.unwrap();
     let sealed = vault.seal_for(workspace(1), "user:1", "user.email", "a@b.test").await.unwrap();
-    let mut owner = database.connection().await;
+    let mut owner = database.connect().await;
     owner
         .execute("update vault.data_keys set destroyed_at = now(), wrapped = '' where subject = 'user:1'")
         .await
@@ -65,7 +65,7 @@ async fn destroying_a_subjects_key_erases_its_values() {
 
 #[tokio::test]
 async fn another_master_key_is_refused_at_the_start() {
-    let database = Database::start().await;
+    let database = Database::fresh().await;
     let vault = open(&database, &MasterKey::generate()).await.unwrap();
     vault.seal(workspace(1), "f", "x").await.unwrap();
     let error = open(&database, &MasterKey::generate()).await.unwrap_err();
@@ -77,7 +77,7 @@ async fn another_master_key_is_refused_at_the_start() {
 
 #[tokio::test]
 async fn credentials_are_bound_to_workspace_and_version_and_can_be_destroyed() {
-    let database = Database::start().await;
+    let database = Database::fresh().await;
     let vault = open(&database, &MasterKey::generate()).await.unwrap();
     let id = CredentialId(Uuid::from_u128(5));
     let value: SecretString = "key-canary".to_owned().into();
@@ -89,7 +89,7 @@ async fn credentials_are_bound_to_workspace_and_version_and_can_be_destroyed() {
     assert_eq!(vault.reveal(workspace(1), &receipt(2)).await.unwrap().expose_secret(), "key-canary");
     assert!(matches!(vault.reveal(workspace(2), &receipt(1)).await, Err(VaultError::CredentialMissing)));
     assert!(matches!(vault.reveal(workspace(1), &receipt(3)).await, Err(VaultError::CredentialMissing)));
-    let mut owner = database.connection().await;
+    let mut owner = database.connect().await;
     // A row moved to another version does not open: the version is bound in.
     owner.execute("delete from vault.credential_values where version = 1").await.unwrap();
     owner.execute("update vault.credential_values set version = 1").await.unwrap();
@@ -100,7 +100,7 @@ async fn credentials_are_bound_to_workspace_and_version_and_can_be_destroyed() {
 
 #[tokio::test]
 async fn passwords_are_verified_without_telling_who_exists() {
-    let database = Database::start().await;
+    let database = Database::fresh().await;
     let vault = open(&database, &MasterKey::generate()).await.unwrap();
     let password: SecretString = "correct horse battery".to_owned().into();
     let stored = vault.hash_password(&password).await.unwrap();
@@ -134,7 +134,7 @@ fn parts(token: &str) -> (Value, Value, Vec<u8>) {
 /// The tokens of RFC 8725's chapter of attacks, and others; none is good.
 #[tokio::test]
 async fn forged_tokens_are_refused() {
-    let database = Database::start().await;
+    let database = Database::fresh().await;
     let vault = open(&database, &MasterKey::generate()).await.unwrap();
     let now = DateTime::from_timestamp(1_900_000_000, 0).unwrap();
     let good = vault.issue_access_token(&claims(), now, TimeDelta::minutes(15)).unwrap();

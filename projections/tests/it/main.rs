@@ -4,6 +4,7 @@ mod history;
 mod isolation;
 mod lists;
 mod log;
+#[path = "../../../tests/support/postgres.rs"]
 mod postgres;
 mod projector;
 mod quarantine;

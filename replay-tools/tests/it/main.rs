@@ -6,7 +6,7 @@ mod history;
 #[path = "../../../projections/tests/it/log.rs"]
 #[expect(dead_code, reason = "shared with the projections' tests, which use all of it")]
 mod log;
-#[path = "../../../projections/tests/it/postgres.rs"]
+#[path = "../../../tests/support/postgres.rs"]
 mod postgres;
 
 use log::Log;
