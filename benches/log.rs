@@ -125,9 +125,9 @@ fn pgbench(url: &str, clients: usize, seconds: u64) -> Result<f64, String> {
          insert into public.bench_events (generation, workspace_id, aggregate_type, aggregate_id, sequence, event_type,
            event_version, payload, metadata, event_id)
          values (1, '00000000-0000-7000-8000-000000000000', 'workspace',
-           (lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0') || '7' || substr(md5(:n::text), 1, 19))::uuid,
+           (lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0') || '7' || substr(md5((:n::bigint)::text), 1, 19))::uuid,
            1, 'workspace.created', '1', '{payload}', '{}',
-           (lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0') || '7' || substr(md5((:n - 1)::text), 1, 19))::uuid);\n",
+           (lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0') || '7' || substr(md5((:n::bigint - 1)::text), 1, 19))::uuid);\n",
         metadata()
     )
     .map_err(|e| e.to_string())?;
