@@ -1,6 +1,6 @@
 //! The dev profile: private engines, migration, a demo account, the sandbox APIs, and the server; and `apiq demo`.
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{path::Path, process::ExitCode};
 
 use anyhow::Context as _;
 use secrecy::{ExposeSecret, SecretString};
@@ -83,7 +83,7 @@ async fn start(settings: &Settings) -> anyhow::Result<Dev> {
     let shutdown = CancellationToken::new();
     let listener = settings.bind().await?;
     let url = format!("http://{}", listener.local_addr()?);
-    let wired = serve::wire(settings, &engines, &listener, &shutdown).await?;
+    let wired = serve::wire(settings, &engines, &listener).await?;
     let account = demo_account::ensure(&wired.app, stack.data_dir()).await?;
 
     let sandbox_listener = sandbox_listener(stack.data_dir()).await?;
@@ -109,8 +109,7 @@ impl Dev {
     }
 
     async fn stop(self) -> anyhow::Result<()> {
-        self.shutdown.cancel();
-        let _ = tokio::time::timeout(Duration::from_secs(8), self.server).await;
+        serve::stop(&self.shutdown, self.server).await;
         self.stack.stop().await
     }
 }

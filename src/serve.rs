@@ -14,7 +14,7 @@ use integrations::{
 use poem::listener::TcpAcceptor;
 use projections::{Projector, ReadModels, SystemReads};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use vault::{MasterKey, Vault};
 
@@ -22,6 +22,9 @@ use crate::{
     health, local,
     settings::{self, EgressRule, Profile, Role, Settings},
 };
+
+/// How long a stopping node waits for calls under way.
+const DRAIN: Duration = Duration::from_secs(30);
 
 /// What a node needs to run; the settings name it, or the private engines do.
 pub struct Engines {
@@ -48,22 +51,32 @@ pub async fn run(settings: Settings) -> anyhow::Result<ExitCode> {
     };
     let listener = settings.bind().await?;
     let shutdown = CancellationToken::new();
-    let wired = wire(&settings, &engines, &listener, &shutdown).await?;
+    let wired = wire(&settings, &engines, &listener).await?;
     tracing::info!(url = format!("http://{}", listener.local_addr()?), "serving");
+    let mut server = tokio::spawn(wired.serve(listener, shutdown.clone()));
     tokio::select! {
-        served = wired.serve(listener, shutdown.clone()) => served?,
-        asked = local::shutdown_requested() => asked?,
+        served = &mut server => served.context("the server broke")??,
+        asked = local::shutdown_requested() => {
+            asked?;
+            stop(&shutdown, server).await;
+        }
     }
-    shutdown.cancel();
     Ok(ExitCode::SUCCESS)
 }
 
-pub async fn wire(
-    settings: &Settings,
-    engines: &Engines,
-    listener: &TcpListener,
-    shutdown: &CancellationToken,
-) -> anyhow::Result<Wired> {
+/// Lets the node end what it has begun; a second request to stop ends it at once.
+pub async fn stop(shutdown: &CancellationToken, server: JoinHandle<anyhow::Result<()>>) {
+    shutdown.cancel();
+    if server.is_finished() {
+        return;
+    }
+    tokio::select! {
+        _ = tokio::time::timeout(DRAIN + Duration::from_secs(10), server) => {}
+        _ = local::shutdown_requested() => {}
+    }
+}
+
+pub async fn wire(settings: &Settings, engines: &Engines, listener: &TcpListener) -> anyhow::Result<Wired> {
     let url = engines.database_url.expose_secret();
     let master = MasterKey::from_base64(&engines.master_key)?;
     let writer = connect_pool(url, DatabaseRole::Writer, 12).await.context("the database cannot be reached")?;
@@ -92,7 +105,7 @@ pub async fn wire(
     planner.join(app.clone());
 
     let name = format!("executor-{}", app.new_id::<uuid::Uuid>().simple());
-    let liveness = Liveness::start(url, name, writer, shutdown.clone()).await?;
+    let liveness = Liveness::start(url, name, writer).await?;
     let limits = Limits { max_bytes: limit, ..Limits::default() };
     let checks = health::checks(nats.clone(), settings.openai.is_some());
     let state = api::ApiState::new(app.clone(), reads.clone(), system.clone(), checks, api_config(settings.profile));
@@ -120,19 +133,39 @@ impl Wired {
             let stop = shutdown.clone();
             parts.spawn(projector.run(async move { stop.cancelled().await }));
         }
-        if runs(Role::Api) {
+        let stop = shutdown.clone();
+        let http = async {
+            if !runs(Role::Api) {
+                stop.cancelled().await;
+                return Ok(());
+            }
             let server = poem::Server::new_with_acceptor(TcpAcceptor::from_tokio(listener)?);
-            let stop = shutdown.clone();
+            let asked = stop.clone();
             let wait = Some(Duration::from_secs(5));
-            server
-                .run_with_graceful_shutdown(api::app(self.state), async move { stop.cancelled().await }, wait)
-                .await?;
-        } else {
-            shutdown.cancelled().await;
+            server.run_with_graceful_shutdown(api::app(self.state), async move { asked.cancelled().await }, wait).await
+        };
+        let mut lost = None;
+        tokio::pin!(http);
+        loop {
+            tokio::select! {
+                ended = &mut http => {
+                    ended?;
+                    break;
+                }
+                Some(ended) = parts.join_next(), if lost.is_none() && !shutdown.is_cancelled() => {
+                    // Parts end by the token only: whatever else ends one is a fault that must not go unnoticed.
+                    tracing::error!(?ended, "a part of this node is gone");
+                    lost = Some(ended);
+                    shutdown.cancel();
+                }
+            }
         }
-        // Parts end by the token; whoever does not within two seconds is dropped: the log knows what was done.
-        let _ =
-            tokio::time::timeout(Duration::from_secs(2), async { while parts.join_next().await.is_some() {} }).await;
+        // Calls under way are awaited; what takes longer is dropped, and taken over from the log.
+        let drained = async { while parts.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            tracing::warn!("calls under way are left to the next start");
+        }
+        anyhow::ensure!(lost.is_none(), "a part of this node ended unexpectedly");
         Ok(())
     }
 }

@@ -1,7 +1,9 @@
 //! `Idempotency-Key`: the same key and request give the first answer again; another request is refused.
 //!
 //! The key is claimed by the append itself, in its transaction (`RequestInfo::idempotency`). Here the first answer is
-//! looked up before, and kept after. A key without credentials does nothing: it would belong to nobody.
+//! looked up before, and kept (sealed) after. A key without credentials does nothing: it would belong to nobody. On
+//! the routes below `/auth` it does nothing either: their answers are tokens, and the workspace that the credentials
+//! name need not be the one that the answer is about.
 
 use commands::{
     Claim,
@@ -28,7 +30,8 @@ impl<E: Endpoint> Endpoint for Idempotent<E> {
 
     async fn call(&self, mut request: Request) -> Result<Response> {
         let writes = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH | Method::DELETE);
-        let Some(header) = request.headers().get(HEADER).filter(|_| writes) else {
+        let honoured = writes && !is_about_sessions(request.uri().path());
+        let Some(header) = request.headers().get(HEADER).filter(|_| honoured) else {
             return self.0.call(request).await.map(IntoResponse::into_response);
         };
         let key = key_of(header.as_bytes())?;
@@ -46,6 +49,11 @@ impl<E: Endpoint> Endpoint for Idempotent<E> {
             Lookup::InFlight => {
                 let sentence = "The first request with this Idempotency-Key is under way; ask again in a moment.";
                 return Err(Problem::new(Code::IdempotencyConflict, sentence).with_retry_after(1).into());
+            }
+            Lookup::Lost => {
+                let sentence = "The request with this Idempotency-Key was answered, but the answer can no longer be \
+                                read; see what it did, or take a new key.";
+                return Err(Problem::new(Code::IdempotencyConflict, sentence).into());
             }
             Lookup::OtherRequest => {
                 let sentence = "This Idempotency-Key was used for another request; take a new key.";
@@ -82,11 +90,21 @@ fn key_of(bytes: &[u8]) -> Result<String, Problem> {
     })
 }
 
+/// The path of a route, however its base is spelt.
+fn below_base(path: &str) -> &str {
+    path.strip_prefix("/api/v1").or_else(|| path.strip_prefix("/api")).unwrap_or(path)
+}
+
+/// Registration, login, refresh, logout.
+fn is_about_sessions(path: &str) -> bool {
+    below_base(path).starts_with("/auth/")
+}
+
 /// SHA-256 of caller, method, path, query and body, hex. Other spellings of a route are the route; another caller of the
 /// workspace is another request, so that nobody reads an answer that was not theirs.
 fn fingerprint(actor: &str, request: &Request, bytes: &[u8]) -> String {
     let uri = request.uri();
-    let path = uri.path().strip_prefix("/api/v1").or_else(|| uri.path().strip_prefix("/api")).unwrap_or(uri.path());
+    let path = below_base(uri.path());
     let mut hash = Sha256::new();
     for part in [actor, request.method().as_str(), path, uri.query().unwrap_or_default()] {
         hash.update((part.len() as u64).to_be_bytes());
@@ -173,6 +191,16 @@ mod tests {
         assert_ne!(first, of(Method::PUT, "/api/v1/workflows", b"{}"));
         assert_ne!(first, of(Method::POST, "/api/v1/workflows", b"{ }"));
         assert_ne!(first, of(Method::POST, "/api/v1/workflows?wait=1s", b"{}"));
+    }
+
+    #[test]
+    fn routes_about_sessions_in_both_spellings() {
+        for path in ["/api/v1/auth/refresh", "/api/auth/login", "/api/v1/auth/register"] {
+            assert!(is_about_sessions(path), "{path}");
+        }
+        for path in ["/api/v1/workflows", "/api/v1/authors", "/api/v1/workflows/auth/x", "/api/v1"] {
+            assert!(!is_about_sessions(path), "{path}");
+        }
     }
 
     #[test]

@@ -69,6 +69,13 @@ pub async fn rotate(app: &App, context: &Context, id: CredentialId, value: Secre
         let version = stored.version;
         let mut unit = Unit::new(app, context).await?;
         unit.stage(&mut credential, CredentialCommand::Rotate { value: stored })?;
+        // Whoever stores a value says that the connection's present host may have it.
+        if let Some(connection) = credential.state.connection {
+            let mut loaded = app.store().load::<Connection>(connection.0).await?;
+            if loaded.state.is_live() && loaded.state.credential == Some(id) {
+                unit.stage(&mut loaded, ConnectionCommand::BindCredential { credential: id })?;
+            }
+        }
         match unit.commit(version).await {
             Err(failure) if failure.is_conflict() && attempt < 8 => continue,
             other => return other,

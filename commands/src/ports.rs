@@ -27,6 +27,8 @@ pub trait AddressCheck: Send + Sync {
 /// What a connection test calls.
 pub struct TestTarget {
     pub base_url: Option<String>,
+    /// Where the credential may go.
+    pub credential_base: Option<String>,
     pub auth: AuthScheme,
     pub secret: Option<SecretString>,
     pub spec: Option<Arc<SpecSummary>>,

@@ -51,7 +51,8 @@ mod tests {
             let (noun, verb) = name.split_once('.').unwrap();
             assert!(
                 !noun.is_empty()
-                    && (["read", "logged_in", "step_outcome_unknown"].contains(&verb) || verb.ends_with("ed")),
+                    && (["read", "logged_in", "step_outcome_unknown", "resent"].contains(&verb)
+                        || verb.ends_with("ed")),
                 "{name}"
             );
         }

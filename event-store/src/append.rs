@@ -80,10 +80,32 @@ impl Append {
         let texts = self.streams.iter().flat_map(|s| &s.events).map(|e| &e.payload);
         for text in texts.chain([&self.metadata]) {
             // Stored by `json`, but every operator on it fails later.
-            if text.contains("\\u0000") || text.contains('\0') {
+            if holds_nul(text) {
                 return refuse("a text holds a NUL character");
             }
         }
         Ok(())
+    }
+}
+
+/// A NUL in JSON text: bare, or as an escape (an odd number of backslashes before `u0000`).
+fn holds_nul(text: &str) -> bool {
+    let escaped = text.match_indices("\\u0000").any(|(at, _)| {
+        let before = text.as_bytes()[..at].iter().rev().take_while(|b| **b == b'\\').count();
+        before % 2 == 0
+    });
+    escaped || text.contains('\0')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_escaped_nul_is_told_from_its_spelling() {
+        assert!(holds_nul(r#"{"a":"x\u0000"}"#));
+        assert!(holds_nul(r#"{"a":"\\\u0000"}"#));
+        assert!(!holds_nul(r#"{"a":"\\u0000"}"#));
+        assert!(!holds_nul("{}"));
     }
 }

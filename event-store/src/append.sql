@@ -47,8 +47,10 @@ select i.command,
        exists (select from refused r where r.command = i.command) as key_taken,
        max(n.transaction_id::text) as xid,
        max(n.position) as position,
-       -- A command of which only a part could be inserted (a writer on another connection was faster) fails the
-       -- statement: the caller then appends each command alone.
-       1 / (case when count(n.event_id) in (0, count(*)) then 1 else 0 end) as whole
+       -- A command of which not everything could be inserted (a writer on another connection was faster) fails the
+       -- statement, and nothing of it stays, its key's claim included: the caller then appends each command alone.
+       1 / (case when count(n.event_id) = count(*)
+                   or exists (select from conflicts c where c.command = i.command)
+                   or exists (select from refused r where r.command = i.command) then 1 else 0 end) as whole
   from input i left join inserted n on n.event_id = i.event_id
  group by i.command

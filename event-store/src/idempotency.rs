@@ -1,4 +1,6 @@
 //! Clients' idempotency keys: claimed in the append's own transaction, answered from the stored response.
+//!
+//! The response is an opaque text here: whoever keeps it has sealed it before, since answers hold what the log seals.
 
 use sqlx::Row;
 use uuid::Uuid;
@@ -20,7 +22,7 @@ pub struct Claim {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remembered {
     pub request_hash: String,
-    /// Absent while the first request is under way, or when its process died after the append.
+    /// Status and sealed body. Absent while the first request is under way, or when its process died after the append.
     pub answer: Option<(u16, String)>,
 }
 
@@ -43,7 +45,7 @@ impl EventStore {
         .transpose()
     }
 
-    /// Keeps the answer, of a claimed key or of a request that ended without an append (an error).
+    /// Keeps the sealed answer, of a claimed key or of a request that ended without an append (an error).
     pub async fn remember(
         &self,
         workspace: Uuid,

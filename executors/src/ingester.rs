@@ -112,7 +112,14 @@ impl Ingester {
             return Ok(());
         }
         match self.read(&connection).await {
-            Ok((bytes, ingested)) => self.record(&context, id, &connection, &bytes, ingested).await,
+            Ok((bytes, ingested)) => match self.record(&context, id, &connection, &bytes, ingested).await {
+                Err(Failure::Internal(reason)) => {
+                    tracing::error!(connection = %id, %reason, "a document could not be recorded");
+                    let sentence = "The document could be read but not stored.".to_owned();
+                    connection::record_failure(&self.app, &context, id, problem(sentence)).await
+                }
+                other => other,
+            },
             Err(problems) => {
                 tracing::info!(connection = %id, ?problems, "a document could not be taken");
                 connection::record_failure(&self.app, &context, id, problems).await
@@ -138,6 +145,9 @@ impl Ingester {
         })
         .await;
         match parsed {
+            Ok((_, Ok(ingested))) if holds_nul(&ingested.summary) => {
+                Err(problem("The document holds a NUL character (\\u0000), which no text can hold.".into()))
+            }
             Ok((bytes, Ok(ingested))) => Ok((bytes, ingested)),
             Ok((_, Err(error))) => Err(error.problems.into_iter().take(SHOWN).collect()),
             Err(panic) => {
@@ -207,6 +217,20 @@ fn changes(old: &SpecSummary, new: &SpecSummary) -> SpecChanges {
         changed: count(diff.changed.len()),
         breaking: diff.breaking.into_iter().take(SHOWN).collect(),
     }
+}
+
+/// Postgres takes no NUL in a text, and no name, summary or description needs one.
+fn holds_nul(summary: &SpecSummary) -> bool {
+    let bad = |text: &Option<String>| text.as_ref().is_some_and(|t| t.contains('\0'));
+    summary.title.contains('\0')
+        || summary.version.contains('\0')
+        || summary.servers.iter().any(|s| s.contains('\0'))
+        || summary.operations.iter().any(|o| {
+            o.path.contains('\0')
+                || [&o.operation_id, &o.summary, &o.description].into_iter().any(bad)
+                || o.tags.iter().any(|t| t.contains('\0'))
+                || serde_json::to_string(o).is_ok_and(|text| text.contains("\\u0000"))
+        })
 }
 
 fn count(n: usize) -> u32 {

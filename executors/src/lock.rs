@@ -2,14 +2,19 @@
 //!
 //! They live on dedicated connections: the lock is gone the moment its process is.
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use sha2::{Digest, Sha256};
 use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, postgres::PgConnectOptions};
-use tokio_util::sync::CancellationToken;
 
 /// How often a held lock's connection is tried.
-const PING: Duration = Duration::from_secs(2);
+const PING: Duration = Duration::from_secs(1);
+/// A lock must be seen free for this long before its holder counts as gone: a connection that was cut comes back sooner.
+const GRACE: Duration = Duration::from_secs(4);
 
 fn key(name: &str) -> i64 {
     let digest = Sha256::digest(name.as_bytes());
@@ -22,29 +27,26 @@ async fn connect(url: &str) -> Result<PgConnection, sqlx::Error> {
     url.parse::<PgConnectOptions>()?.application_name("apiq-lock").connect().await
 }
 
+/// Names remembered at most; forgetting one only makes it wait again.
+const REMEMBERED: usize = 1_000;
+
 /// This process's sign of life, under its executor name.
 #[derive(Clone)]
 pub struct Liveness {
     name: String,
     pool: PgPool,
+    /// Since when the lock of a name was seen free, at every look.
+    free_since: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
 impl Liveness {
-    /// Holds the lock until `shutdown`, through reconnects.
-    pub async fn start(
-        url: &str,
-        name: String,
-        pool: PgPool,
-        shutdown: CancellationToken,
-    ) -> Result<Self, sqlx::Error> {
+    /// Holds the lock until the process ends, through reconnects: what is under way at shutdown is still its own.
+    pub async fn start(url: &str, name: String, pool: PgPool) -> Result<Self, sqlx::Error> {
         let mut connection = hold(url, &name).await?;
         let (url, held) = (url.to_owned(), name.clone());
         tokio::spawn(async move {
             loop {
-                tokio::select! {
-                    () = shutdown.cancelled() => return,
-                    () = tokio::time::sleep(PING) => {}
-                }
+                tokio::time::sleep(PING).await;
                 if connection.ping().await.is_err() {
                     // Others may take over meanwhile; their appends fence ours.
                     match hold(&url, &held).await {
@@ -54,14 +56,14 @@ impl Liveness {
                 }
             }
         });
-        Ok(Self { name, pool })
+        Ok(Self { name, pool, free_since: Arc::default() })
     }
 
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Has nobody the lock of this name? `false` when it cannot be told.
+    /// Has nobody had the lock of this name for a while? `false` when it cannot be told. Ask again and again.
     pub async fn is_gone(&self, name: &str) -> bool {
         if name == self.name {
             return false;
@@ -69,7 +71,17 @@ impl Liveness {
         let free = sqlx::query_scalar::<_, bool>(
             "select case when pg_try_advisory_lock($1) then pg_advisory_unlock($1) else false end",
         );
-        free.bind(key(name)).fetch_one(&self.pool).await.unwrap_or(false)
+        let free = free.bind(key(name)).fetch_one(&self.pool).await.unwrap_or(false);
+        let mut seen = self.free_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if !free {
+            seen.remove(name);
+            return false;
+        }
+        if seen.len() > REMEMBERED {
+            seen.clear();
+        }
+        let since = *seen.entry(name.to_owned()).or_insert_with(Instant::now);
+        since.elapsed() >= GRACE
     }
 }
 

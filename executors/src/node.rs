@@ -43,8 +43,8 @@ pub fn start(node: &Node, roles: Roles, shutdown: &CancellationToken) -> JoinSet
         parts.spawn(sweep_keys(app.clone(), shutdown.clone()));
     }
     if roles.executor {
-        let executor = Executor::new(app.clone(), egress.clone(), liveness.clone());
-        parts.spawn(executor.run(nats.clone(), reads.clone(), shutdown.clone()));
+        let executor = Executor::new(app.clone(), egress.clone(), liveness.clone(), shutdown.clone());
+        parts.spawn(executor.run(nats.clone(), reads.clone()));
         let ingester = Ingester::new(app.clone(), egress.clone(), liveness.clone(), limits);
         parts.spawn(ingester.run(nats.clone(), reads.clone(), shutdown.clone()));
     }

@@ -7,7 +7,10 @@ use commands::ports::{ConnectionTester, TestReport, TestTarget};
 use domain::operation::{Operation, SpecSummary};
 use integrations::egress::{Egress, EgressError, OutboundRequest};
 
-use crate::authorise::authorise;
+use crate::{
+    authorise::{authorise, same_origin},
+    workflow::BOUND,
+};
 
 pub struct Tester(pub Egress);
 
@@ -18,8 +21,13 @@ impl ConnectionTester for Tester {
             return report(false, "The connection has no base URL: set baseUrl.".into(), None, Duration::ZERO);
         };
         let path = target.spec.as_deref().and_then(probe).map_or("", |o| o.path.as_str());
-        let mut request =
-            OutboundRequest::get(format!("{base}{path}")).timeout(Duration::from_secs(15)).max_response_bytes(1 << 20);
+        let url = format!("{base}{path}");
+        let foreign =
+            target.secret.is_some() && target.credential_base.as_deref().is_none_or(|b| !same_origin(b, &url));
+        if foreign || !same_origin(base, &url) {
+            return report(false, BOUND.to_owned(), None, Duration::ZERO);
+        }
+        let mut request = OutboundRequest::get(url).timeout(Duration::from_secs(15)).max_response_bytes(1 << 20);
         if let Some(secret) = &target.secret {
             request = authorise(request, &target.auth, secret);
         }

@@ -1,6 +1,6 @@
 //! Deliveries: one event on its way to one webhook, with its attempts.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     delivery::{DeliveryEvent, DeliveryStatus},
     event::RecordedEvent,
@@ -82,6 +82,9 @@ impl ReadModels {
     }
 }
 
+/// Seconds that whoever scheduled a delivery has for beginning the first attempt, before a sweep looks.
+const FIRST_LOOK: i64 = 5;
+
 pub(crate) fn scheduled(recorded: &RecordedEvent, event: &DeliveryEvent) -> Option<DeliveryView> {
     let DeliveryEvent::Scheduled { webhook_id, source_event_id, event_type, body } = event else { return None };
     Some(DeliveryView {
@@ -94,7 +97,7 @@ pub(crate) fn scheduled(recorded: &RecordedEvent, event: &DeliveryEvent) -> Opti
         attempt: 0,
         attempts: vec![],
         body: body.clone(),
-        next_attempt_at: Some(recorded.recorded_at),
+        next_attempt_at: Some(recorded.recorded_at + TimeDelta::seconds(FIRST_LOOK)),
         lease_until: None,
         created_at: recorded.recorded_at,
         ended_at: None,
@@ -129,7 +132,7 @@ pub(crate) fn fold(row: &mut DeliveryView, event: &DeliveryEvent, at: DateTime<U
             Outcome::None
         }
         DeliveryEvent::AttemptFailed { attempt, status, error, elapsed_ms, retry_at } => {
-            // A resend by hand reads like a failure but ends no attempt.
+            // Logs from before `delivery.resent` tell a resend by hand as a failure that ends no attempt.
             let ended = row.status == DeliveryStatus::Delivering;
             if ended && let Some(tried) = row.attempts.iter_mut().rev().find(|a| a.attempt == *attempt) {
                 tried.ended_at = Some(at);
@@ -157,6 +160,15 @@ pub(crate) fn fold(row: &mut DeliveryView, event: &DeliveryEvent, at: DateTime<U
             finish(row, DeliveryStatus::Failed, at);
             Outcome::None
         }
+        // An attempt under way is the new round's first: its lease says when to look.
+        DeliveryEvent::Resent { .. } if row.status == DeliveryStatus::Delivering => Outcome::None,
+        DeliveryEvent::Resent { resent_at } => {
+            row.status = DeliveryStatus::Pending;
+            row.lease_until = None;
+            row.next_attempt_at = Some(*resent_at);
+            row.ended_at = None;
+            Outcome::None
+        }
     }
 }
 
@@ -165,4 +177,43 @@ fn finish(row: &mut DeliveryView, status: DeliveryStatus, at: DateTime<Utc>) {
     row.lease_until = None;
     row.next_attempt_at = None;
     row.ended_at = Some(at);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(status: DeliveryStatus, at: DateTime<Utc>) -> DeliveryView {
+        DeliveryView {
+            id: DeliveryId::default(),
+            workspace_id: WorkspaceId::default(),
+            webhook_id: WebhookId::default(),
+            source_event_id: EventId::default(),
+            event_type: "workflow.created".into(),
+            status,
+            attempt: 3,
+            attempts: vec![],
+            body: serde_json::from_value(serde_json::json!({ "s": "ws", "k": "key", "n": "", "c": "" })).unwrap(),
+            next_attempt_at: None,
+            lease_until: Some(at),
+            created_at: at,
+            ended_at: Some(at),
+        }
+    }
+
+    #[test]
+    fn sent_again_is_due_at_once_unless_an_attempt_is_under_way() {
+        let at = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let resent = DeliveryEvent::Resent { resent_at: at };
+        for status in [DeliveryStatus::Failed, DeliveryStatus::Succeeded, DeliveryStatus::Pending] {
+            let mut row = row(status, at);
+            assert_eq!(fold(&mut row, &resent, at), Outcome::None);
+            assert_eq!((row.status, row.next_attempt_at), (DeliveryStatus::Pending, Some(at)));
+            assert_eq!((row.lease_until, row.ended_at, row.attempt), (None, None, 3));
+        }
+        let mut under_way = row(DeliveryStatus::Delivering, at);
+        let before = under_way.clone();
+        fold(&mut under_way, &resent, at);
+        assert_eq!(under_way, before);
+    }
 }

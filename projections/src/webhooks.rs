@@ -97,6 +97,7 @@ impl View for Webhooks {
             "delivery.attempt_failed",
             "delivery.succeeded",
             "delivery.exhausted",
+            "delivery.resent",
         ]
     }
 

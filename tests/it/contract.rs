@@ -166,6 +166,73 @@ async fn a_repeated_write_is_answered_again_and_done_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn kept_answers_are_sealed_and_sessions_keep_none() {
+    const KEPT: &str = "select response from log.idempotency_keys where key = $1";
+    let server = Server::start().await;
+    let maria = server.account("maria").await;
+    let mut database = server.database().await;
+
+    let keyed = maria.client.header("idempotency-key", "sealed");
+    let made = keyed.post("/workflows", plain("canary-of-the-answer")).await;
+    made.data(201);
+    assert!(made.text.contains("canary-of-the-answer"));
+    let kept: String = sqlx::query_scalar(KEPT).bind("sealed").fetch_one(&mut database).await.unwrap();
+    for part in ["canary-of-the-answer", "success", "wf_"] {
+        assert!(!kept.contains(part), "{part} can be read: {kept}");
+    }
+    let again = keyed.post("/workflows", plain("canary-of-the-answer")).await;
+    assert_eq!((again.status, &again.body, again.header("idempotency-replayed")), (201, &made.body, Some("true")));
+
+    // An answer that cannot be opened any more is refused, and the write is not done again.
+    for damaged in [made.text.clone(), kept.replacen("\"c\":\"", "\"c\":\"AAAA", 1)] {
+        assert_ne!(damaged, kept);
+        let change = "update log.idempotency_keys set response = $1 where key = 'sealed'";
+        assert_eq!(sqlx::query(change).bind(&damaged).execute(&mut database).await.unwrap().rows_affected(), 1);
+        let lost = keyed.post("/workflows", plain("canary-of-the-answer")).await;
+        lost.refused(409, "IDEMPOTENCY_CONFLICT");
+        assert_eq!(lost.header("retry-after"), None, "asking again does not help");
+    }
+    assert_eq!(maria.client.get("/workflows").await.data(200)["pagination"]["total"], 1);
+
+    // Tokens are never kept, whoever asks with which credentials.
+    let session = maria.client.header("idempotency-key", "session");
+    let refreshed = session.post("/auth/refresh", json!({ "refreshToken": maria.refresh })).await;
+    assert!(refreshed.data(200)["refreshToken"].is_string());
+    let login = json!({ "email": maria.email, "password": maria.password });
+    let first = session.post("/auth/login", login.clone()).await;
+    let second = session.post("/auth/login", login).await;
+    assert_ne!(first.data(200)["refreshToken"], second.data(200)["refreshToken"]);
+    let other = json!({ "email": "third@example.com", "password": "correct horse battery", "name": "third" });
+    session.post("/auth/register", other).await.data(201);
+    let rows: i64 = sqlx::query_scalar("select count(*) from log.idempotency_keys where key = 'session'")
+        .fetch_one(&mut database)
+        .await
+        .unwrap();
+    assert_eq!(rows, 0);
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deleting_a_connection_with_a_credential_needs_more() {
+    let server = Server::start().await;
+    let maria = server.account("maria").await;
+    let member = maria.with_role("member").await;
+    let bare = json!({ "name": "bare", "baseUrl": "http://127.0.0.1:9" });
+    let auth = json!({ "token": "canary-token" });
+    let with_credential =
+        json!({ "name": "secret", "baseUrl": "http://127.0.0.1:9", "authType": "bearer", "authConfig": auth });
+
+    let bare = maria.client.post("/connections", bare).await.data(201);
+    assert_eq!(member.delete(&format!("/connections/{}", id(&bare))).await.status, 200);
+    let path = format!("/connections/{}", id(&maria.client.post("/connections", with_credential).await.data(201)));
+    member.delete(&path).await.refused(403, "FORBIDDEN");
+    member.get(&path).await.data(200);
+    assert_eq!(maria.client.delete(&path).await.status, 200);
+    member.delete(&path).await.refused(404, "CONNECTION_NOT_FOUND");
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_written_can_be_read() {
     let server = Server::start().await;
     let maria = server.account("maria").await;

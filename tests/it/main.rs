@@ -4,6 +4,7 @@
 mod audit;
 mod auth;
 mod authorization;
+mod bounds;
 mod chat;
 mod connections;
 mod contract;

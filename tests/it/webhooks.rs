@@ -101,7 +101,11 @@ async fn deliveries_are_signed_once_and_listed() {
     let third = &stub.seen()[2];
     assert_eq!(third.header("webhook-id"), Some(ids[0].as_str()), "receivers can tell that they know it");
     verifier.verify(&third.body, &headers(third)).unwrap();
-    settled(&maria, &made, 2, "succeeded").await;
+    let listed = settled(&maria, &made, 2, "succeeded").await;
+    let sent_again = listed.iter().find(|delivery| id(delivery) == ids[0]).unwrap();
+    let attempts = sent_again["attempts"].as_array().unwrap();
+    assert_eq!(attempts.len(), 2, "numbers go on in the new round: {sent_again}");
+    assert!(attempts.iter().all(|attempt| attempt["httpStatus"] == 200), "no attempt is told as failed: {sent_again}");
 
     let known = maria.client.get("/webhooks/event-types").await.data(200);
     let known = known["eventTypes"].to_string();
@@ -170,6 +174,32 @@ async fn a_receiver_with_faults() {
         .post("/webhooks", json!({ "name": "x", "url": thief.url(), "events": ["nope", "no.*"] }))
         .await
         .names(&["events[0]", "events[1]"]);
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_receiver_gets_each_event_once_and_no_hash() {
+    const WORKFLOWS: usize = 90;
+    let server = Server::start().await;
+    let maria = server.account("maria").await;
+    // More deliveries than places, each slower than a look at what is due.
+    let slow = Stub::start(|_| Reply::Late(Duration::from_millis(1_500), Box::new(Reply::json(200, &json!({}))))).await;
+    let made = hook(&maria, slow.url(), json!(["workflow.created", "api_key.created"])).await;
+    let key = json!({ "name": "a key", "role": "viewer" });
+    maria.client.post("/api-keys", key).await.data(201);
+    futures::future::join_all((0..WORKFLOWS).map(|_| make_workflow(&maria))).await;
+    let path = format!("/webhooks/{}/deliveries?status=succeeded&limit=1", id(&made));
+    until("all are delivered", 3 * SOON, async || {
+        let listed = maria.client.get(&path).await.data(200);
+        (listed["pagination"]["total"] == WORKFLOWS + 1).then_some(())
+    })
+    .await;
+    let seen = slow.seen();
+    let ids: std::collections::HashSet<_> = seen.iter().map(|seen| seen.header("webhook-id").unwrap()).collect();
+    assert_eq!((seen.len(), ids.len()), (WORKFLOWS + 1, WORKFLOWS + 1), "an event was posted twice");
+    let made = seen.iter().map(Seen::json).find(|body| body["type"] == "api_key.created").unwrap();
+    assert!(made["data"]["details"]["prefix"].is_string(), "{made}");
+    assert!(!made.to_string().to_lowercase().contains("hash"), "{made}");
     server.finish().await;
 }
 

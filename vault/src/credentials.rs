@@ -72,6 +72,9 @@ impl Vault {
 
     /// The plaintext, for a read that is in the log already.
     pub async fn reveal(&self, workspace: WorkspaceId, receipt: &ReadReceipt) -> Result<SecretString, VaultError> {
+        if receipt.committed_at == LogPosition::START {
+            return Err(VaultError::Unrecorded);
+        }
         let row = sqlx::query(
             "select key_version, nonce, ciphertext from vault.credential_values
               where credential_id = $1 and version = $2 and workspace_id = $3",

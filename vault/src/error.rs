@@ -13,6 +13,9 @@ pub enum VaultError {
     Erased,
     #[error("the value cannot be decrypted: it was changed, or belongs to somebody else")]
     Tampered,
+    /// The log has no `credential.read` for it.
+    #[error("the read is not in the log")]
+    Unrecorded,
     #[error("there is no such credential version")]
     CredentialMissing,
     #[error("the value cannot be encoded: {0}")]

@@ -85,7 +85,10 @@ async fn credentials_are_bound_to_workspace_and_version_and_can_be_destroyed() {
     let two = vault.store_credential(workspace(1), id, 0, &value).await.unwrap();
     assert_eq!((one.version, two.version), (1, 2), "a stored version is never written over");
     assert_eq!(one.value_hash, two.value_hash, "equal values show");
-    let receipt = |version| ReadReceipt { committed_at: LogPosition::START, credential: id, version };
+    let at = LogPosition { generation: 1, transaction_id: 1, position: 1 };
+    let receipt = |version| ReadReceipt { committed_at: at, credential: id, version };
+    let unrecorded = ReadReceipt { committed_at: LogPosition::START, credential: id, version: 1 };
+    assert!(matches!(vault.reveal(workspace(1), &unrecorded).await, Err(VaultError::Unrecorded)));
     assert_eq!(vault.reveal(workspace(1), &receipt(2)).await.unwrap().expose_secret(), "key-canary");
     assert!(matches!(vault.reveal(workspace(2), &receipt(1)).await, Err(VaultError::CredentialMissing)));
     assert!(matches!(vault.reveal(workspace(1), &receipt(3)).await, Err(VaultError::CredentialMissing)));

@@ -16,6 +16,7 @@ use crate::{
 
 pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<TestReport> {
     let connection = load(app, context.actor.workspace, id).await?.state;
+    let base_url = connection.effective_base_url();
     let mut secret = None;
     if let Some(credential) = connection.credential {
         let version = app.store().load::<Credential>(credential.0).await?.state.version;
@@ -27,8 +28,9 @@ pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<Tes
         secret = Some(app.vault().reveal(context.actor.workspace, &receipt).await?);
     }
     let spec = app.spec_of(&connection).await?;
-    let base_url = connection.effective_base_url();
-    let report = app.ports().tester.test(TestTarget { base_url, auth: connection.auth, secret, spec }).await;
+    let credential_base = connection.credential_base;
+    let report =
+        app.ports().tester.test(TestTarget { base_url, credential_base, auth: connection.auth, secret, spec }).await;
     let record = |_: &Connection| {
         Ok(ConnectionCommand::RecordTest {
             ok: report.ok,

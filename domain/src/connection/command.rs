@@ -31,6 +31,10 @@ pub enum ConnectionCommand {
     AttachCredential {
         credential: CredentialId,
     },
+    /// A new value was stored for the host that the connection has now.
+    BindCredential {
+        credential: CredentialId,
+    },
     DetachCredential {
         credential: CredentialId,
     },
@@ -75,6 +79,8 @@ pub(super) fn decide(state: &Connection, command: ConnectionCommand) -> Result<V
         Update(patch) => update(state, patch),
         AttachCredential { credential } if state.credential == Some(credential) => Ok(vec![]),
         AttachCredential { credential } => Ok(vec![ConnectionEvent::CredentialAttached { credential_id: credential }]),
+        BindCredential { .. } if state.credential_base == state.effective_base_url() => Ok(vec![]),
+        BindCredential { credential } => Ok(vec![ConnectionEvent::CredentialAttached { credential_id: credential }]),
         DetachCredential { credential } if state.credential == Some(credential) => {
             Ok(vec![ConnectionEvent::CredentialDetached { credential_id: credential }])
         }

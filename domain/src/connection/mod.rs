@@ -89,6 +89,9 @@ pub struct Connection {
     pub base_url: Option<String>,
     pub auth: AuthScheme,
     pub credential: Option<CredentialId>,
+    /// The base URL the credential was stored for; it goes to that origin and to no other. Absent while the document
+    /// that will name it is not read yet.
+    pub credential_base: Option<String>,
     pub active: bool,
     pub ingestion: IngestionStatus,
     /// Who ingests, or did last.
@@ -105,7 +108,7 @@ impl Connection {
     /// The user's base URL, else the document's first server, made absolute by the document's own URL.
     pub fn effective_base_url(&self) -> Option<String> {
         if let Some(base) = &self.base_url {
-            return Some(base.trim_end_matches('/').to_owned());
+            return Some(trimmed(base));
         }
         let server = self.facts.as_ref().and_then(|f| f.servers.first()).map_or("/", String::as_str);
         absolute(server, &self.source)
@@ -124,6 +127,7 @@ impl Connection {
                 self.base_url = base_url;
                 self.auth = auth;
                 self.credential = credential_id;
+                self.credential_base = self.base_url.as_deref().map(trimmed);
             }
             ConnectionEvent::Updated { name, description, base_url, auth, active } => {
                 self.name = name.unwrap_or_else(|| std::mem::take(&mut self.name));
@@ -132,8 +136,14 @@ impl Connection {
                 self.auth = auth.unwrap_or_else(|| std::mem::take(&mut self.auth));
                 self.active = active.unwrap_or(self.active);
             }
-            ConnectionEvent::CredentialAttached { credential_id } => self.credential = Some(credential_id),
-            ConnectionEvent::CredentialDetached { .. } => self.credential = None,
+            ConnectionEvent::CredentialAttached { credential_id } => {
+                self.credential = Some(credential_id);
+                self.credential_base = self.effective_base_url();
+            }
+            ConnectionEvent::CredentialDetached { .. } => {
+                self.credential = None;
+                self.credential_base = None;
+            }
             ConnectionEvent::RefreshRequested { source } => {
                 self.source = source;
                 self.ingestion = IngestionStatus::Pending;
@@ -143,9 +153,14 @@ impl Connection {
                 self.ingester = Some(executor);
             }
             ConnectionEvent::SpecRefreshed { facts, .. } => {
+                let first = self.facts.is_none();
                 self.ingestion = IngestionStatus::Succeeded;
                 self.facts = Some(facts);
                 self.errors.clear();
+                // The first document names the host; a later one, or a changed base URL, does not move the credential.
+                if first && self.credential.is_some() && self.credential_base.is_none() && self.base_url.is_none() {
+                    self.credential_base = self.effective_base_url();
+                }
             }
             ConnectionEvent::IngestionFailed { errors } => {
                 self.ingestion = IngestionStatus::Failed;
@@ -155,6 +170,10 @@ impl Connection {
             ConnectionEvent::Tested { .. } | ConnectionEvent::CredentialRead { .. } => {}
         }
     }
+}
+
+fn trimmed(base: &str) -> String {
+    base.trim_end_matches('/').to_owned()
 }
 
 /// Joins a server of the document with the URL the document came from.

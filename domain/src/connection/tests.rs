@@ -85,3 +85,42 @@ fn servers_are_made_absolute_by_the_documents_url() {
     assert_eq!(absolute("http://a.test/b/", &SpecSource::None).unwrap(), "http://a.test/b");
     assert_eq!(absolute("/v1", &SpecSource::None), None);
 }
+
+#[test]
+fn a_credential_stays_with_the_host_it_was_stored_for() {
+    use cqrs_es::Aggregate;
+
+    let mut state = Connection::default();
+    let credential = CredentialId::default();
+    let facts = |server: &str| SpecFacts {
+        spec_hash: String::new(),
+        operations_hash: String::new(),
+        spec_version: "3.1.0".into(),
+        title: String::new(),
+        api_version: String::new(),
+        format: "json".into(),
+        size: 0,
+        endpoint_count: 0,
+        webhook_count: 0,
+        servers: vec![server.into()],
+        warnings: vec![],
+        warning_count: 0,
+    };
+    let refreshed =
+        |server: &str| ConnectionEvent::SpecRefreshed { facts: facts(server), changes: SpecChanges::default() };
+    let ConnectionEvent::Created { name, description, source, base_url, auth, risks, .. } =
+        created(SpecSource::Url { url: "https://docs.test/openapi.json".into() })
+    else {
+        panic!("created")
+    };
+    let credential_id = Some(credential);
+    state.apply(ConnectionEvent::Created { name, description, source, base_url, auth, credential_id, risks });
+    assert_eq!(state.credential_base, None, "the document has not named the host yet");
+    state.apply(refreshed("https://api.test/v1/"));
+    assert_eq!(state.credential_base.as_deref(), Some("https://api.test/v1"));
+    state.apply(refreshed("https://evil.test"));
+    assert_eq!(state.effective_base_url().unwrap(), "https://evil.test");
+    assert_eq!(state.credential_base.as_deref(), Some("https://api.test/v1"));
+    state.apply(ConnectionEvent::CredentialAttached { credential_id: credential });
+    assert_eq!(state.credential_base.as_deref(), Some("https://evil.test"), "stored again for this host");
+}

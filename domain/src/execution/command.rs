@@ -109,7 +109,7 @@ pub(super) fn decide(state: &Execution, command: ExecutionCommand) -> Result<Vec
     if state.status == ExecutionStatus::Pending {
         return Err(Rejection::not_found(Code::ExecutionNotFound, "execution"));
     }
-    if state.status.is_terminal() {
+    if state.status.is_terminal() && !ends_a_running_step(state, &command) {
         let message = format!("This execution has ended already: it is {}.", state.status.as_str());
         return Err(Rejection::new(Code::ExecutionAlreadyCompleted, message));
     }
@@ -182,6 +182,14 @@ pub(super) fn decide(state: &Execution, command: ExecutionCommand) -> Result<Vec
         Fail { key, error, now } => vec![ExecutionEvent::Failed { key, error, failed_at: now }],
         Cancel { now } => vec![ExecutionEvent::Cancelled { cancelled_at: now }],
     })
+}
+
+/// Cancelled while a call was under way: what came of it is still told.
+fn ends_a_running_step(state: &Execution, command: &ExecutionCommand) -> bool {
+    use ExecutionCommand::*;
+    let (CompleteStep { step, .. } | FailStep { step, .. } | MarkUnknown { step, .. }) = command else { return false };
+    state.status == ExecutionStatus::Cancelled
+        && state.steps.get(&step.key).is_some_and(|s| s.status == StepStatus::Running)
 }
 
 fn attempt_of(state: &Execution, key: &str) -> u32 {

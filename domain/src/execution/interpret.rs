@@ -278,11 +278,15 @@ impl Walk<'_> {
         let mut open = 0;
         let mut failed = None;
         for index in 0..run.count.unwrap_or(0) as usize {
-            if open >= *max_concurrency || (failed.is_some() && open > 0) {
+            if open >= *max_concurrency {
                 break;
             }
             let mut inner = place.clone();
             inner.prefix = format!("{}[{index}].", at.key);
+            // After a failure what runs is awaited, and nothing new begins.
+            if failed.is_some() && !self.has_begun(&inner.prefix) {
+                continue;
+            }
             let item = items.get(index).cloned().unwrap_or(Value::Null);
             inner.locals.push((name.clone(), expression::engine_value(&item)));
             inner.locals.push(("index".into(), minijinja::Value::from(index)));
@@ -297,6 +301,11 @@ impl Walk<'_> {
             (0, None) => Progress::Done,
             _ => Progress::Blocked,
         }
+    }
+
+    /// Does any step of this iteration have a history?
+    fn has_begun(&self, prefix: &str) -> bool {
+        self.run.state.steps.range(prefix.to_owned()..).next().is_some_and(|(key, _)| key.starts_with(prefix))
     }
 
     /// Makes a finished step visible to those after it; a loop's children become lists.

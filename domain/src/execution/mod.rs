@@ -144,7 +144,9 @@ impl Execution {
             }
             ExecutionEvent::StepOutcomeUnknown { key, step_id, .. } => {
                 self.step(key, step_id).status = StepStatus::OutcomeUnknown;
-                self.status = ExecutionStatus::OutcomeUnknown;
+                if !self.status.is_terminal() {
+                    self.status = ExecutionStatus::OutcomeUnknown;
+                }
             }
             ExecutionEvent::StepSkipped { key, step_id } => self.step(key, step_id).status = StepStatus::Skipped,
             ExecutionEvent::StepEntered { key, step_id, branch, count, .. } => {

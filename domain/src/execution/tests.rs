@@ -243,6 +243,29 @@ fn failures_end_the_execution_or_are_passed_over() {
 }
 
 #[test]
+fn a_loop_begins_nothing_after_a_failure() {
+    let mut driver = Driver::new(
+        json!({"steps": [{"id": "each", "type": "loop", "items": [0, 1, 2, 3], "as": "n", "steps": [
+            api("a", "POST", "/a", json!({"n": "{{ n }}"}))]}]}),
+        json!({}),
+    );
+    driver.run(|_| Err(StepError { code: "HTTP_400".into(), message: "no".into() }));
+    assert_eq!((driver.state.status, driver.calls.len()), (ExecutionStatus::Failed, 1));
+}
+
+#[test]
+fn what_runs_while_an_execution_is_cancelled_is_still_recorded() {
+    let mut driver = Driver::new(json!({"steps": [api("a", "POST", "/a", json!({}))]}), json!({}));
+    let step = StepRef { key: "a".into(), step_id: "a".into() };
+    driver.start(&step, 1, false);
+    driver.apply(ExecutionCommand::Cancel { now: now() });
+    driver.complete(step, json!({"output": 1}));
+    assert_eq!(driver.state.steps["a"].status, StepStatus::Completed);
+    assert_eq!(driver.state.status, ExecutionStatus::Cancelled);
+    assert_eq!(driver.effects(&BTreeSet::new()), []);
+}
+
+#[test]
 fn an_undefined_value_fails_the_step_and_names_the_expression() {
     let mut driver = Driver::new(
         json!({"steps": [{"id": "t", "type": "transform", "output": "{{ input.missing.deep }}"}]}),

@@ -74,6 +74,10 @@ pub(super) enum Result {
     },
 }
 
+/// Said wherever a credential would leave its host.
+pub(crate) const BOUND: &str = "The credential was stored for another host and goes nowhere else: if this host is \
+                                right, store the credential again.";
+
 fn error(code: &str, message: impl Into<String>) -> StepError {
     StepError { code: code.into(), message: message.into() }
 }
@@ -104,10 +108,8 @@ pub(super) async fn target(
         let Some(id) = connection.credential else {
             return Ok(Err(error("CREDENTIAL_MISSING", "The connection has no credential: store one.")));
         };
-        if own.as_deref().is_none_or(|own| !same_origin(own, &base_url)) {
-            let message =
-                "The operation's own server is not the connection's host, and its credential goes nowhere else.";
-            return Ok(Err(error("CREDENTIAL_BOUND", message)));
+        if connection.credential_base.as_deref().is_none_or(|bound| !same_origin(bound, &base_url)) {
+            return Ok(Err(error("CREDENTIAL_BOUND", BOUND)));
         }
         let stored = app.store().load::<Credential>(id.0).await?.state;
         if !stored.is_live() {
@@ -172,6 +174,10 @@ fn request(
     let call = &attempt.call;
     let mut url = Url::parse(&format!("{}{}", target.base_url, call.path))
         .map_err(|_| error("BAD_URL", "Base URL and path make no URL."))?;
+    // A path such as ".evil.test" or "@evil.test" would make another host of the base.
+    if !same_origin(url.as_str(), &target.base_url) {
+        return Err(error("BAD_URL", "The path leads to another host than the base URL."));
+    }
     if !call.query.is_empty() {
         url.query_pairs_mut().extend_pairs(&call.query);
     }

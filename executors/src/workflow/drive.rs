@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use commands::{Failure, store_value, unit::Unit};
+use commands::{Context, Failure, store_value, unit::Unit};
 use domain::{
-    execution::{Effect, ExecutionCommand, StepRef, StepStatus},
+    execution::{Effect, Execution, ExecutionCommand, StepError, StepRef, StepStatus},
     ids::ExecutionId,
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
@@ -40,16 +40,16 @@ pub(super) async fn drive(executor: &Executor, id: ExecutionId) -> Result<(), Fa
     let mut under_way: FuturesUnordered<BoxFuture<'_, Outcome>> = FuturesUnordered::new();
     let mut ours: BTreeSet<String> = BTreeSet::new();
     let mut outcomes: Vec<Outcome> = Vec::new();
-    let mut races = 0;
+    let (mut races, mut outages) = (0, 0);
     loop {
-        if memory.loaded.state.status.is_terminal() {
-            // Cancelled under us: dropping the futures aborts the calls.
+        let ended = memory.loaded.state.status.is_terminal() || executor.is_stopping();
+        if ended && under_way.is_empty() && outcomes.is_empty() {
             return Ok(());
         }
         let mut next = memory.clone();
         match round(executor, &mut next, &outcomes, &ours).await {
             Ok(round) => {
-                races = 0;
+                (races, outages) = (0, 0);
                 memory = next;
                 outcomes.clear();
                 let waits = round.attempts.is_empty() && under_way.is_empty();
@@ -57,7 +57,7 @@ pub(super) async fn drive(executor: &Executor, id: ExecutionId) -> Result<(), Fa
                     ours.insert(attempt.step.key.clone());
                     under_way.push(Box::pin(call::perform(executor, memory.workspace, attempt)));
                 }
-                if waits && !wait(executor, &mut memory, round.wake).await? {
+                if waits && (ended || !wait(executor, &mut memory, round.wake).await?) {
                     return Ok(());
                 }
             }
@@ -71,8 +71,8 @@ pub(super) async fn drive(executor: &Executor, id: ExecutionId) -> Result<(), Fa
                 continue;
             }
             // What calls came to is kept in memory while the database is away.
-            Err(Failure::Unavailable(reason)) if races < PATIENCE => {
-                races += 1;
+            Err(Failure::Unavailable(reason)) if outages < PATIENCE => {
+                outages += 1;
                 tracing::warn!(execution = %id, %reason, "the log cannot be reached; trying again");
                 tokio::time::sleep(PAUSE).await;
                 if let Ok(Some(fresh)) = Memory::load(&executor.app, id).await {
@@ -89,6 +89,22 @@ pub(super) async fn drive(executor: &Executor, id: ExecutionId) -> Result<(), Fa
     }
 }
 
+/// Ends an execution that nothing can be done with: its definition or values cannot be read.
+pub(super) async fn give_up(executor: &Executor, id: ExecutionId) -> Result<(), Failure> {
+    let app = &executor.app;
+    let mut loaded = app.store().load::<Execution>(id.0).await?;
+    let Some(workspace) = loaded.workspace else { return Ok(()) };
+    if loaded.state.status.is_terminal() {
+        return Ok(());
+    }
+    let context = Context::system(executor.liveness.name(), workspace.into(), loaded.state.correlation_id);
+    let mut unit = Unit::new(app, &context).await?;
+    let message = "The execution cannot be carried on: what it needs cannot be read.".to_owned();
+    let error = StepError { code: "INTERNAL".into(), message };
+    unit.stage(&mut loaded, ExecutionCommand::Fail { key: None, error, now: app.now() })?;
+    unit.commit(()).await.map(|_| ())
+}
+
 fn is_race(failure: &Failure) -> bool {
     matches!(failure, Failure::Rejected(_))
 }
@@ -100,7 +116,10 @@ async fn wait(executor: &Executor, memory: &mut Memory, wake: Option<DateTime<Ut
     if left > WAIT_HERE {
         return Ok(false);
     }
-    tokio::time::sleep(left.to_std().unwrap_or_default()).await;
+    tokio::select! {
+        () = tokio::time::sleep(left.to_std().unwrap_or_default()) => {}
+        () = executor.shutdown.cancelled() => return Ok(false),
+    }
     match Memory::load(&executor.app, memory.id).await? {
         Some(fresh) => {
             *memory = fresh;
@@ -130,6 +149,8 @@ async fn round(
         let mut again = false;
         for effect in memory.effects(app, &abandoned) {
             match effect {
+                // Another node, or this one after its restart, begins it.
+                Effect::Call { .. } if executor.is_stopping() => {}
                 Effect::Call { .. } => {
                     let attempt = begin(executor, memory, &mut unit, effect).await?;
                     starting.insert(attempt.step.key.clone());

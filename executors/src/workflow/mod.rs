@@ -4,19 +4,21 @@ mod call;
 mod drive;
 mod run;
 
+pub(crate) use call::BOUND;
+
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use chrono::TimeDelta;
-use commands::App;
+use commands::{App, Failure};
 use domain::ids::ExecutionId;
 use integrations::egress::Egress;
 use projections::SystemReads;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Liveness,
@@ -36,6 +38,9 @@ const DEEP: u64 = 5;
 /// …as far ahead as this.
 const LEASED: TimeDelta = TimeDelta::minutes(10);
 
+/// Tries of an execution that cannot be driven on, before it fails.
+const TRIES: u32 = 6;
+
 /// Executes workflows on this node. Cheap to clone.
 #[derive(Clone)]
 pub struct Executor {
@@ -44,18 +49,39 @@ pub struct Executor {
     liveness: Liveness,
     places: Arc<Semaphore>,
     active: Arc<Mutex<HashSet<ExecutionId>>>,
+    /// Executions that could not be driven on: how often in a row, and when the next try is allowed.
+    troubled: Arc<Mutex<HashMap<ExecutionId, (u32, Instant)>>>,
+    under_way: TaskTracker,
+    shutdown: CancellationToken,
 }
 
 impl Executor {
-    pub fn new(app: App, egress: Egress, liveness: Liveness) -> Self {
-        Self { app, egress, liveness, places: Arc::new(Semaphore::new(AT_ONCE)), active: Arc::default() }
+    pub fn new(app: App, egress: Egress, liveness: Liveness, shutdown: CancellationToken) -> Self {
+        Self {
+            app,
+            egress,
+            liveness,
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+            active: Arc::default(),
+            troubled: Arc::default(),
+            under_way: TaskTracker::new(),
+            shutdown,
+        }
     }
 
-    /// Woken by NATS; swept from the log where a wake-up was lost.
-    pub async fn run(self, client: async_nats::Client, reads: SystemReads, shutdown: CancellationToken) {
-        let woken = supervise("workflow executor", shutdown.clone(), || self.consume(&client));
-        let swept = supervise("execution sweep", shutdown.clone(), || self.sweep(&reads));
+    /// Woken by NATS; swept from the log where a wake-up was lost. At shutdown no attempt begins any more, and those
+    /// under way are awaited and recorded.
+    pub async fn run(self, client: async_nats::Client, reads: SystemReads) {
+        let woken = supervise("workflow executor", self.shutdown.clone(), || self.consume(&client));
+        let swept = supervise("execution sweep", self.shutdown.clone(), || self.sweep(&reads));
         tokio::join!(woken, swept);
+        self.under_way.close();
+        self.under_way.wait().await;
+    }
+
+    /// Is the node asked to stop? Then nothing new begins.
+    fn is_stopping(&self) -> bool {
+        self.shutdown.is_cancelled()
     }
 
     async fn consume(&self, client: &async_nats::Client) -> Result<(), NatsError> {
@@ -68,7 +94,8 @@ impl Executor {
         };
         consume(work, |wake| {
             let executor = self.clone();
-            async move { executor.work_on(ExecutionId(wake.aggregateid)).await }
+            // Tracked, because a shutdown waits for calls under way and not for consumers.
+            self.under_way.track_future(async move { executor.work_on(ExecutionId(wake.aggregateid)).await })
         })
         .await
     }
@@ -80,7 +107,7 @@ impl Executor {
             let edge = if round.is_multiple_of(DEEP) { now + LEASED } else { now };
             for due in reads.executions_due(edge, SWEPT).await.map_err(NatsError::of)? {
                 let executor = self.clone();
-                tokio::spawn(async move { executor.work_on(due.id).await });
+                self.under_way.spawn(async move { executor.work_on(due.id).await });
             }
             tokio::time::sleep(SWEEP).await;
         }
@@ -89,13 +116,45 @@ impl Executor {
 
     /// Drives one execution as far as it goes. Does nothing when this node does so already.
     pub async fn work_on(&self, id: ExecutionId) {
+        if self.is_stopping() || self.rests(id) {
+            return;
+        }
         let Some(_mine) = self.claim(id) else { return };
         let Ok(_place) = self.places.acquire().await else { return };
-        if let Err(error) = drive::drive(self, id).await {
+        match drive::drive(self, id).await {
+            Ok(()) => self.forget_trouble(id),
             // The sweep finds it again.
-            tracing::warn!(execution = %id, %error, "an execution could not be driven on");
+            Err(Failure::Unavailable(reason)) => tracing::warn!(execution = %id, %reason, "an execution has to wait"),
+            Err(error) => self.trouble(id, &error).await,
         }
         self.app.waiters().ended(id);
+    }
+
+    fn rests(&self, id: ExecutionId) -> bool {
+        let troubled = self.troubled.lock().unwrap_or_else(PoisonError::into_inner);
+        troubled.get(&id).is_some_and(|(_, until)| *until > Instant::now())
+    }
+
+    fn forget_trouble(&self, id: ExecutionId) {
+        self.troubled.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    /// What cannot be driven on is tried ever more seldom, and in the end fails rather than standing in others' way.
+    async fn trouble(&self, id: ExecutionId, error: &Failure) {
+        tracing::error!(execution = %id, %error, "an execution cannot be driven on");
+        let tries = {
+            let mut troubled = self.troubled.lock().unwrap_or_else(PoisonError::into_inner);
+            let entry = troubled.entry(id).or_insert((0, Instant::now()));
+            entry.0 += 1;
+            entry.1 = Instant::now() + Duration::from_secs(1 << entry.0.min(10));
+            entry.0
+        };
+        if tries >= TRIES {
+            match drive::give_up(self, id).await {
+                Ok(()) => self.forget_trouble(id),
+                Err(error) => tracing::error!(execution = %id, %error, "its failure cannot be recorded either"),
+            }
+        }
     }
 
     fn claim(&self, id: ExecutionId) -> Option<Claimed> {

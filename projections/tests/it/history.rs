@@ -416,7 +416,8 @@ async fn webhooks(log: &mut Log, workspace: WorkspaceId) -> (WebhookId, Delivery
     log.append(ws, "delivery", delivery.0, vec![attempt(2, 40), succeeded]).await;
     log.append(ws, "delivery", pending.0, vec![scheduled(hook), attempt(1, 30), missed(Some(60))]).await;
     let exhausted = DeliveryEvent::Exhausted { reason: "no attempt is left".into() };
-    let events = vec![scheduled(gone), attempt(1, 30), missed(None), exhausted];
+    let resent = DeliveryEvent::Resent { resent_at: time(300) };
+    let events = vec![scheduled(gone), attempt(1, 30), missed(None), exhausted, resent];
     let end = log.append(ws, "delivery", unique(), events).await;
     (hook, delivery, pending, end)
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -166,13 +166,12 @@ impl Server {
         assert!(shell.current_dir(&folder).process_group(0).status().unwrap().success());
     }
 
-    /// Everything shown, nothing set aside, no panic in the output; then an orderly stop.
-    pub async fn finish(mut self) {
-        self.assert_settled().await;
+    /// An orderly stop; gives how it ended, `None` when it had to be killed.
+    pub async fn stop(&mut self) -> Option<ExitStatus> {
         signal("INT", self.child.as_ref().expect("it runs").id());
         let mut child = self.child.take().unwrap();
         let mut status = None;
-        let stopped = tokio::task::spawn_blocking(move || {
+        tokio::task::spawn_blocking(move || {
             let stopped = until_blocking(STOP, || {
                 status = child.try_wait().unwrap();
                 status.is_some()
@@ -184,7 +183,13 @@ impl Server {
             status
         })
         .await
-        .unwrap();
+        .unwrap()
+    }
+
+    /// Everything shown, nothing set aside, no panic in the output; then an orderly stop.
+    pub async fn finish(mut self) {
+        self.assert_settled().await;
+        let stopped = self.stop().await;
         self.finished = true;
         if let Some(pid) = pid_in(&self.pid_files()[1]).filter(|_| self.own_nats) {
             signal("INT", pid);

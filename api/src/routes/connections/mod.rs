@@ -139,7 +139,8 @@ impl ConnectionsApi {
 
     /// Delete a connection
     ///
-    /// Its credential's value is destroyed. What happened with it stays in the log.
+    /// Its credential's value is destroyed, for good: a connection that has one needs the permission
+    /// `credential:write` besides. What happened with it stays in the log.
     #[oai(path = "/connections/:id", method = "delete", operation_id = "deleteConnection")]
     async fn delete(
         &self,
@@ -147,6 +148,9 @@ impl ConnectionsApi {
         id: Path<Id<ConnectionId>>,
     ) -> Result<Answer<Deleted>, Problem> {
         let id = id.typed("id")?;
+        if use_cases::load(permit.app(), permit.workspace(), id).await?.state.credential.is_some() {
+            permit.require(Permission::CredentialWrite).await?;
+        }
         let done = use_cases::delete(permit.app(), permit.context(), id).await?;
         permit.wrote(done.at);
         Ok(Answer::new(Deleted::of(id)).message("API connection deleted.").at(done.at))

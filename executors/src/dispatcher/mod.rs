@@ -3,10 +3,16 @@
 //! Fed from NATS; a slow sweep of the log from its own checkpoint finds what NATS lost. Scheduling twice is harmless:
 //! a delivery's id is made of webhook and event.
 
-use std::time::Duration;
+mod body;
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use commands::{App, Context, Failure, webhook::record_delivery};
 use domain::{
     delivery::{Delivery, DeliveryCommand, DeliveryStatus},
@@ -16,9 +22,9 @@ use domain::{
 };
 use hmac::{Hmac, KeyInit, Mac};
 use integrations::egress::{Egress, OutboundRequest};
-use projections::{Due, ReadModels, SystemReads};
-use serde_json::{Value, json};
+use projections::{Due, QueryError, ReadModels, SystemReads};
 use sha2::Sha256;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -29,7 +35,10 @@ use crate::{
     wake::{Wake, Work, consume},
 };
 
+/// Attempts of this process at one time.
 const AT_ONCE: usize = 64;
+/// Due deliveries looked at in one go: more than can be under way, so that those do not hide the rest.
+const LOOK_AT: i64 = 4 * AT_ONCE as i64;
 const TIMEOUT: Duration = Duration::from_secs(20);
 const SWEEP: Duration = Duration::from_secs(1);
 /// The log sweep stays this far behind, so that it finds only what NATS did not bring.
@@ -43,6 +52,31 @@ pub struct Dispatcher {
     liveness: Liveness,
     reads: SystemReads,
     read_models: ReadModels,
+    places: Arc<Semaphore>,
+    under_way: UnderWay,
+}
+
+/// The deliveries this process is at, so that it picks none twice.
+#[derive(Clone, Default)]
+struct UnderWay(Arc<Mutex<HashSet<DeliveryId>>>);
+
+impl UnderWay {
+    /// `None`: it is under way already. The mark goes when what is given is dropped.
+    fn mark(&self, id: DeliveryId) -> Option<Mark> {
+        let new = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        new.then(|| Mark { set: self.clone(), id })
+    }
+}
+
+struct Mark {
+    set: UnderWay,
+    id: DeliveryId,
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        self.set.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
 }
 
 /// What is needed of an event to deliver it.
@@ -53,7 +87,8 @@ struct Source {
 
 impl Dispatcher {
     pub fn new(app: App, egress: Egress, liveness: Liveness, reads: SystemReads, read_models: ReadModels) -> Self {
-        Self { app, egress, liveness, reads, read_models }
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        Self { app, egress, liveness, reads, read_models, places, under_way: UnderWay::default() }
     }
 
     pub async fn run(self, client: async_nats::Client, shutdown: CancellationToken) {
@@ -96,7 +131,13 @@ impl Dispatcher {
             return Ok(());
         }
         match event_store::read_event(self.app.store().pool(), wake.at()).await? {
-            Some(event) => self.deliver(event).await,
+            Some(event) => {
+                let workspace = WorkspaceId(event.workspace_id);
+                for delivery in self.schedule_all(event).await? {
+                    self.begin(workspace, delivery).await;
+                }
+                Ok(())
+            }
             None => Ok(()),
         }
     }
@@ -108,29 +149,52 @@ impl Dispatcher {
         event_type: &str,
     ) -> Result<Vec<(WebhookId, DateTime<Utc>)>, Failure> {
         let Some(name) = public_name(event_type) else { return Ok(vec![]) };
-        let hooks = self.reads.webhooks_of(workspace).await.map_err(|e| Failure::Unavailable(e.to_string()))?;
+        let hooks = self.reads.webhooks_of(workspace).await.map_err(|error| match error {
+            QueryError::Database(e) => Failure::Unavailable(e.to_string()),
+            other => Failure::Internal(other.to_string()),
+        })?;
         Ok(hooks.into_iter().filter(|h| subscribes(&h.events, name)).map(|h| (h.id, h.created_at)).collect())
     }
 
-    /// Schedules the event's deliveries and makes their first attempts.
-    async fn deliver(&self, event: RecordedEvent) -> Result<(), Failure> {
-        let Some(name) = public_name(&event.event_type).map(str::to_owned) else { return Ok(()) };
+    /// Schedules the event's deliveries; gives those that are new. A webhook that cannot be served stops no other.
+    async fn schedule_all(&self, event: RecordedEvent) -> Result<Vec<DeliveryId>, Failure> {
+        let Some(name) = public_name(&event.event_type).map(str::to_owned) else { return Ok(vec![]) };
         let source = Source { workspace: WorkspaceId(event.workspace_id), event };
+        let mut new = Vec::new();
         for (webhook, made) in self.subscribers(source.workspace, &source.event.event_type).await? {
             // A webhook hears of what comes after it, whenever the event is looked at.
             if made > source.event.recorded_at {
                 continue;
             }
             let delivery = DeliveryId(Uuid::new_v5(&webhook.0, source.event.event_id.as_bytes()));
-            if self.schedule(&source, webhook, delivery, &name).await? {
-                self.attempt(source.workspace, delivery).await?;
+            match self.schedule(&source, webhook, delivery, &name).await {
+                Ok(true) => new.push(delivery),
+                Ok(false) => {}
+                Err(Failure::Unavailable(reason)) => return Err(Failure::Unavailable(reason)),
+                Err(error) => {
+                    tracing::error!(event = %source.event.event_id, %webhook, %error, "a delivery cannot be scheduled");
+                }
             }
         }
-        Ok(())
+        Ok(new)
+    }
+
+    /// Waits for a place, then makes an attempt in a task of its own.
+    async fn begin(&self, workspace: WorkspaceId, id: DeliveryId) {
+        let Some(mark) = self.under_way.mark(id) else { return };
+        // Never closed: no place means that the process ends.
+        let Ok(place) = self.places.clone().acquire_owned().await else { return };
+        let dispatcher = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = dispatcher.attempt(workspace, id).await {
+                tracing::warn!(delivery = %id, %error, "a delivery's attempt could not be made or recorded");
+            }
+            drop((mark, place));
+        });
     }
 
     async fn schedule(&self, source: &Source, webhook: WebhookId, id: DeliveryId, name: &str) -> Result<bool, Failure> {
-        let body = body(&source.event, name);
+        let body = body::of(&source.event, name);
         let sealed = self.app.vault().seal(source.workspace, "delivery.body", &body).await?;
         let (_, new) =
             record_delivery(&self.app, &self.context(source.workspace, id), id, || DeliveryCommand::Schedule {
@@ -160,7 +224,15 @@ impl Dispatcher {
         if !mine || delivery.status != DeliveryStatus::Delivering {
             return Ok(());
         }
-        let end = self.post(&context, id, &delivery).await?;
+        let end = match self.post(&context, id, &delivery).await {
+            Ok(end) => end,
+            Err(Failure::Unavailable(reason)) => return Err(Failure::Unavailable(reason)),
+            // Its key is destroyed, or a row cannot be read: no later attempt fares better.
+            Err(error) => {
+                tracing::error!(delivery = %id, %error, "a delivery can never be sent");
+                self.failed(&delivery, None, "the event or the webhook's secret cannot be read".into(), 0, None, true)
+            }
+        };
         record_delivery(&self.app, &context, id, || end.clone()).await?;
         Ok(())
     }
@@ -168,16 +240,8 @@ impl Dispatcher {
     async fn post(&self, context: &Context, id: DeliveryId, delivery: &Delivery) -> Result<DeliveryCommand, Failure> {
         let workspace = context.actor.workspace;
         let hook = self.app.store().load::<Webhook>(delivery.webhook.0).await?.state;
-        let failure = |status, error: String, elapsed_ms, retry_after, last| DeliveryCommand::RecordFailure {
-            status,
-            error,
-            elapsed_ms,
-            now: self.app.now(),
-            retry_after,
-            last,
-        };
         let (Some(secret), Some(body), true) = (&hook.secret, &delivery.body, hook.is_live() && hook.active) else {
-            return Ok(failure(None, "the webhook was deleted or switched off".into(), 0, None, true));
+            return Ok(self.failed(delivery, None, "the webhook was deleted or switched off".into(), 0, None, true));
         };
         let secret = self.app.vault().open_sealed(workspace, "webhook.secret", secret).await?;
         let body = self.app.vault().open_sealed(workspace, "delivery.body", body).await?;
@@ -194,38 +258,73 @@ impl Dispatcher {
             .max_response_bytes(64 * 1024)
             .follow_redirects(false);
         Ok(match self.egress.send(request).await {
-            Ok(answer) if (200..300).contains(&answer.status) => {
-                DeliveryCommand::RecordSuccess { status: answer.status, elapsed_ms: answer.elapsed.as_millis() as u64 }
-            }
+            Ok(answer) if (200..300).contains(&answer.status) => DeliveryCommand::RecordSuccess {
+                attempt: delivery.attempt,
+                executor: delivery.executor.clone(),
+                status: answer.status,
+                elapsed_ms: answer.elapsed.as_millis() as u64,
+            },
             Ok(answer) => {
                 let gone = answer.status == 410;
                 if gone {
-                    commands::webhook::disable(&self.app, context, delivery.webhook, "the receiver answered 410")
-                        .await?;
+                    self.switch_off(context, delivery.webhook).await?;
                 }
                 let after = answer.header("retry-after").and_then(|v| v.trim().parse().ok());
                 let words = format!("the receiver answered {}", answer.status);
-                failure(Some(answer.status), words, answer.elapsed.as_millis() as u64, after, gone)
+                self.failed(delivery, Some(answer.status), words, answer.elapsed.as_millis() as u64, after, gone)
             }
-            Err(error) => failure(None, error.to_string(), 0, None, false),
+            Err(error) => self.failed(delivery, None, error.to_string(), 0, None, false),
         })
     }
 
-    /// Retries that are due, and attempts whose dispatcher died.
-    async fn due(&self) -> Result<(), NatsError> {
-        loop {
-            tokio::time::sleep(SWEEP).await;
-            let due = self.reads.deliveries_due(self.app.now(), AT_ONCE as i64).await.map_err(NatsError::of)?;
-            let attempts = due.into_iter().map(|Due { workspace, id }| async move {
-                if let Err(error) = self.attempt(workspace, id).await {
-                    tracing::warn!(delivery = %id, %error, "a delivery could not be recorded");
-                }
-            });
-            futures::future::join_all(attempts).await;
+    /// The failure of the attempt that `delivery` is at.
+    fn failed(
+        &self,
+        delivery: &Delivery,
+        status: Option<u16>,
+        error: String,
+        elapsed_ms: u64,
+        retry_after: Option<i64>,
+        last: bool,
+    ) -> DeliveryCommand {
+        let (attempt, executor) = (delivery.attempt, delivery.executor.clone());
+        DeliveryCommand::RecordFailure {
+            attempt,
+            executor,
+            status,
+            error,
+            elapsed_ms,
+            now: self.app.now(),
+            retry_after,
+            last,
         }
     }
 
-    /// Reads the log itself, some seconds behind: with NATS wiped, everything is still delivered.
+    /// After a 410. A webhook that was deleted meanwhile is as good as switched off.
+    async fn switch_off(&self, context: &Context, webhook: WebhookId) -> Result<(), Failure> {
+        match commands::webhook::disable(&self.app, context, webhook, "the receiver answered 410").await {
+            Err(Failure::Unavailable(reason)) => Err(Failure::Unavailable(reason)),
+            Err(error) => {
+                tracing::warn!(%webhook, %error, "a webhook could not be switched off");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Retries that are due, what the log sweep scheduled, and attempts whose dispatcher died.
+    async fn due(&self) -> Result<(), NatsError> {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            let due = self.reads.deliveries_due(self.app.now(), LOOK_AT).await.map_err(NatsError::of)?;
+            for Due { workspace, id } in due {
+                self.begin(workspace, id).await;
+            }
+        }
+    }
+
+    /// Reads the log itself, some seconds behind: with NATS wiped, everything is still delivered. Schedules only, so
+    /// that no receiver holds it up; `due` makes the attempts.
     async fn sweep(&self) -> Result<(), NatsError> {
         let store = self.app.store();
         let mut at = event_store::checkpoint(store.pool(), CHECKPOINT).await.map_err(NatsError::of)?;
@@ -237,7 +336,13 @@ impl Dispatcher {
             let old: Vec<RecordedEvent> = batch.into_iter().take_while(|e| e.recorded_at <= edge).collect();
             let Some(last) = old.last().map(|e| e.at) else { continue };
             for event in old {
-                self.deliver(event).await.map_err(NatsError::of)?;
+                let id = event.event_id;
+                match self.schedule_all(event).await {
+                    Ok(_) => {}
+                    Err(Failure::Unavailable(reason)) => return Err(NatsError(reason)),
+                    // It would stop all events after it, those of other workspaces too.
+                    Err(error) => tracing::error!(event = %id, %error, "an event cannot be dispatched: passed over"),
+                }
             }
             if !event_store::advance(store.pool(), CHECKPOINT, at, last).await.map_err(NatsError::of)? {
                 // Another node sweeps too: go on from where it is.
@@ -251,48 +356,6 @@ impl Dispatcher {
 
 fn http_post() -> http::Method {
     http::Method::POST
-}
-
-/// `{type, timestamp, data}`. Sealed fields are left out: who may read them asks the API.
-fn body(event: &RecordedEvent, name: &str) -> String {
-    let mut payload: Value = serde_json::from_str(&event.payload).unwrap_or(Value::Null);
-    drop_sealed(&mut payload);
-    let size = payload.to_string().len();
-    if size > 16 * 1024 {
-        payload = json!({ "omitted": format!("{size} bytes; read the event from the API") });
-    }
-    json!({
-        "type": name,
-        "timestamp": event.recorded_at.to_rfc3339_opts(SecondsFormat::Millis, true),
-        "data": {
-            "eventId": EventId(event.event_id),
-            "workspaceId": WorkspaceId(event.workspace_id),
-            "resource": { "type": event.aggregate_type, "id": domain::ids::typed(&event.aggregate_type, event.aggregate_id) },
-            "sequence": event.sequence,
-            "position": event.at.to_string(),
-            "details": payload,
-        },
-    })
-    .to_string()
-}
-
-/// Removes every sealed value (`{s, k, n, c}`, or a blob of one).
-fn drop_sealed(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.retain(|_, v| !is_sealed(v));
-            map.values_mut().for_each(drop_sealed);
-        }
-        Value::Array(items) => items.iter_mut().for_each(drop_sealed),
-        _ => {}
-    }
-}
-
-fn is_sealed(value: &Value) -> bool {
-    let keys = |wanted: &[&str]| {
-        value.as_object().is_some_and(|m| m.len() == wanted.len() && wanted.iter().all(|k| m.contains_key(*k)))
-    };
-    keys(&["s", "k", "n", "c"]) || keys(&["blob", "size"])
 }
 
 /// Standard Webhooks: `v1,` and the HMAC-SHA-256 of `id.timestamp.body`.
@@ -320,10 +383,12 @@ mod tests {
     }
 
     #[test]
-    fn sealed_values_never_leave() {
-        let mut value =
-            json!({"a": {"s": "x", "k": 1, "n": "", "c": ""}, "b": {"input": {"blob": "h", "size": 1}, "n": 2}});
-        drop_sealed(&mut value);
-        assert_eq!(value, json!({"b": {"n": 2}}));
+    fn nothing_is_under_way_twice() {
+        let under_way = UnderWay::default();
+        let (one, other) = (DeliveryId(Uuid::from_u128(1)), DeliveryId(Uuid::from_u128(2)));
+        let mark = under_way.mark(one);
+        assert!(mark.is_some() && under_way.mark(one).is_none() && under_way.mark(other).is_some());
+        drop(mark);
+        assert!(under_way.mark(one).is_some());
     }
 }
