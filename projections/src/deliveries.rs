@@ -193,7 +193,8 @@ mod tests {
             status,
             attempt: 3,
             attempts: vec![],
-            body: serde_json::from_value(serde_json::json!({ "s": "ws", "k": "key", "n": "", "c": "" })).unwrap(),
+            body: serde_json::from_value(serde_json::json!({ "s": uuid::Uuid::nil(), "k": 1, "n": "", "c": "" }))
+                .unwrap(),
             next_attempt_at: None,
             lease_until: Some(at),
             created_at: at,

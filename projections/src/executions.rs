@@ -211,7 +211,11 @@ fn count(row: &mut ExecutionView, before: Option<StepStatus>, after: StepStatus)
     row.step_count += i32::from(before.is_none());
     row.completed_step_count += change(StepStatus::Completed);
     row.unknown_step_count += change(StepStatus::OutcomeUnknown);
-    // As in the domain: a person resolved the last unknown outcome, the execution runs on.
+    // As in the domain: a person resolved the last unknown outcome, the execution runs on; what a cancelled one's last
+    // call came to changes nothing.
+    if row.status.is_terminal() {
+        return;
+    }
     if row.unknown_step_count > 0 {
         row.status = ExecutionStatus::OutcomeUnknown;
     } else if row.status == ExecutionStatus::OutcomeUnknown {

@@ -18,7 +18,7 @@ async fn a_credential_goes_to_the_host_it_was_stored_for_and_to_no_other() {
     body["authConfig"] = json!({ "token": "canary-bound" });
     let connection = maria.client.connect(body).await;
     let path = format!("/connections/{}", id(&connection));
-    assert_eq!(maria.client.post(&format!("{path}/test"), json!({})).await.data(200)["ok"], true);
+    assert_eq!(maria.client.post(&format!("{path}/test"), json!({})).await.data(200)["status"], "success");
     let step =
         json!({ "id": "fetch", "type": "api_call", "connectionId": id(&connection), "operationId": "listItems" });
     let workflow = maria.client.workflow(json!({ "name": "bound", "steps": [step] })).await;
@@ -27,7 +27,7 @@ async fn a_credential_goes_to_the_host_it_was_stored_for_and_to_no_other() {
     let member = maria.with_role("member").await;
     member.patch(&path, json!({ "baseUrl": thief.url() })).await.data(200);
     let tested = member.post(&format!("{path}/test"), json!({})).await.data(200);
-    assert_eq!(tested["ok"], false, "{tested}");
+    assert_eq!(tested["status"], "failed", "{tested}");
     let run = member.execute(&workflow, json!({})).await;
     assert_eq!(run["steps"][0]["error"]["code"], "CREDENTIAL_BOUND", "{run}");
     assert_eq!(thief.seen().len(), 0);
@@ -47,7 +47,7 @@ async fn a_credential_goes_to_the_host_it_was_stored_for_and_to_no_other() {
         "authConfig": { "token": "canary-glued" } });
     let glued = maria.client.connect(body).await;
     let tested = maria.client.post(&format!("/connections/{}/test", id(&glued)), json!({})).await.data(200);
-    assert_eq!(tested["ok"], false, "{tested}");
+    assert_eq!(tested["status"], "failed", "{tested}");
     let all = format!("{:?}", thief.seen());
     assert!(!all.contains("canary-bound") && !all.contains("canary-glued"), "{all}");
     server.finish().await;

@@ -35,8 +35,9 @@ struct Round {
     wake: Option<DateTime<Utc>>,
 }
 
-pub(super) async fn drive(executor: &Executor, id: ExecutionId) -> Result<(), Failure> {
-    let Some(mut memory) = Memory::load(&executor.app, id).await? else { return Ok(()) };
+/// Gives the time before which there is nothing to do, when it is known.
+pub(super) async fn drive(executor: &Executor, id: ExecutionId) -> Result<Option<DateTime<Utc>>, Failure> {
+    let Some(mut memory) = Memory::load(&executor.app, id).await? else { return Ok(None) };
     let mut under_way: FuturesUnordered<BoxFuture<'_, Outcome>> = FuturesUnordered::new();
     let mut ours: BTreeSet<String> = BTreeSet::new();
     let mut outcomes: Vec<Outcome> = Vec::new();
@@ -44,7 +45,7 @@ pub(super) async fn drive(executor: &Executor, id: ExecutionId) -> Result<(), Fa
     loop {
         let ended = memory.loaded.state.status.is_terminal() || executor.is_stopping();
         if ended && under_way.is_empty() && outcomes.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let mut next = memory.clone();
         match round(executor, &mut next, &outcomes, &ours).await {
@@ -58,7 +59,7 @@ pub(super) async fn drive(executor: &Executor, id: ExecutionId) -> Result<(), Fa
                     under_way.push(Box::pin(call::perform(executor, memory.workspace, attempt)));
                 }
                 if waits && (ended || !wait(executor, &mut memory, round.wake).await?) {
-                    return Ok(());
+                    return Ok(round.wake);
                 }
             }
             // Somebody else was faster: look again and decide again; our outcomes are kept.
@@ -66,7 +67,7 @@ pub(super) async fn drive(executor: &Executor, id: ExecutionId) -> Result<(), Fa
                 races += 1;
                 match Memory::load(&executor.app, id).await? {
                     Some(fresh) => memory = fresh,
-                    None => return Ok(()),
+                    None => return Ok(None),
                 }
                 continue;
             }

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use commands::{App, Failure};
 use domain::ids::ExecutionId;
 use integrations::egress::Egress;
@@ -38,6 +38,10 @@ const DEEP: u64 = 5;
 /// …as far ahead as this.
 const LEASED: TimeDelta = TimeDelta::minutes(10);
 
+/// A waiting execution is looked at this often at least.
+const LONGEST_REST: Duration = Duration::from_secs(20);
+/// Past this many, those whose rest is over are forgotten.
+const RESTING: usize = 10_000;
 /// Tries of an execution that cannot be driven on, before it fails.
 const TRIES: u32 = 6;
 
@@ -122,7 +126,8 @@ impl Executor {
         let Some(_mine) = self.claim(id) else { return };
         let Ok(_place) = self.places.acquire().await else { return };
         match drive::drive(self, id).await {
-            Ok(()) => self.forget_trouble(id),
+            Ok(None) => self.forget_trouble(id),
+            Ok(Some(at)) => self.rest_until(id, at),
             // The sweep finds it again.
             Err(Failure::Unavailable(reason)) => tracing::warn!(execution = %id, %reason, "an execution has to wait"),
             Err(error) => self.trouble(id, &error).await,
@@ -133,6 +138,16 @@ impl Executor {
     fn rests(&self, id: ExecutionId) -> bool {
         let troubled = self.troubled.lock().unwrap_or_else(PoisonError::into_inner);
         troubled.get(&id).is_some_and(|(_, until)| *until > Instant::now())
+    }
+
+    /// Nothing is to be done before `at`: sweeps leave it alone, but not for long, because others may change it.
+    fn rest_until(&self, id: ExecutionId, at: DateTime<Utc>) {
+        let left = (at - self.app.now()).to_std().unwrap_or_default().min(LONGEST_REST);
+        let mut troubled = self.troubled.lock().unwrap_or_else(PoisonError::into_inner);
+        if troubled.len() > RESTING {
+            troubled.retain(|_, (_, until)| *until > Instant::now());
+        }
+        troubled.insert(id, (0, Instant::now() + left));
     }
 
     fn forget_trouble(&self, id: ExecutionId) {
