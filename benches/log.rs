@@ -89,8 +89,11 @@ async fn commands(url: &str, callers: usize, time: Duration) -> Result<f64, Stri
         task.await.map_err(|e| fault(&e))??;
     }
     let rate = done.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64();
+    drop(store);
     // What was acknowledged is stored, no more and no less.
     let stored = stored(&pool).await? - before;
+    // The next round's connections need the places.
+    pool.close().await;
     if stored != done.load(Ordering::Relaxed) as i64 {
         return Err(format!("{} commands were acknowledged, {stored} events stored", done.load(Ordering::Relaxed)));
     }

@@ -154,6 +154,9 @@ impl Wired {
                 }
                 Some(ended) = parts.join_next(), if lost.is_none() && !shutdown.is_cancelled() => {
                     // Parts end by the token only: whatever else ends one is a fault that must not go unnoticed.
+                    if shutdown.is_cancelled() {
+                        continue;
+                    }
                     tracing::error!(?ended, "a part of this node is gone");
                     lost = Some(ended);
                     shutdown.cancel();
