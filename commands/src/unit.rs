@@ -1,6 +1,5 @@
 //! A unit of work: decisions over one or several streams, appended together.
 
-use cqrs_es::DomainEvent;
 use domain::{
     aggregate::Decider,
     error::{Code, Rejection},
@@ -55,12 +54,7 @@ impl<'a> Unit<'a> {
         }
         loaded.sequence += events.len() as i64;
         loaded.workspace = Some(self.workspace.0);
-        debug_assert!(events.iter().all(|e| !e.event_type().is_empty()));
         Ok(events)
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.streams.is_empty()
     }
 
     /// Appends everything staged. Nothing staged: nothing is written.

@@ -3,7 +3,7 @@
 //! The checkpoint moves only when JetStream has acknowledged everything before it; after a crash some events are
 //! published again under the same `Nats-Msg-Id`.
 
-use std::{future::IntoFuture, sync::atomic::AtomicU64, time::Duration};
+use std::{future::IntoFuture, time::Duration};
 
 use async_nats::{HeaderMap, jetstream};
 use chrono::SecondsFormat;
@@ -36,9 +36,6 @@ enum RelayError {
     Overtaken,
 }
 
-/// Events published since start: a metric.
-pub static PUBLISHED: AtomicU64 = AtomicU64::new(0);
-
 pub async fn run(store: EventStore, client: async_nats::Client, database_url: String, shutdown: CancellationToken) {
     supervise("relay", shutdown, || relay(&store, &client, &database_url)).await;
 }
@@ -66,7 +63,6 @@ async fn relay(store: &EventStore, client: &async_nats::Client, database_url: &s
         if !event_store::advance(store.pool(), CHECKPOINT, at, last).await? {
             return Err(RelayError::Overtaken);
         }
-        PUBLISHED.fetch_add(batch.len() as u64, std::sync::atomic::Ordering::Relaxed);
         at = last;
     }
 }

@@ -55,7 +55,7 @@ pub async fn plan(app: &App, context: &Context, request: PlanRequest) -> Outcome
     }
     let mut warnings = proposal.warnings;
     let writes = match workflow::save::checked(app, workspace, &definition_of(&workflow)).await? {
-        Ok(version) => version.bindings.values().any(|b| !domain::operation::is_safe_method(&b.method)),
+        Ok(checked) => checked.version.bindings.values().any(|b| !domain::operation::is_safe_method(&b.method)),
         Err(faults) => {
             // A draft that would not be accepted is shown as such, never as if it could run.
             warnings.extend(faults.into_iter().map(|f| format!("not runnable yet: {}: {}", f.field, f.message)));

@@ -29,8 +29,8 @@ pub(crate) async fn save(
     if let Some(name) = name {
         faults.length("name", name, 1, 200);
     }
-    let version = match checked(app, workspace, definition).await? {
-        Ok(version) if faults.0.is_empty() => version,
+    let Checked { version, step_count } = match checked(app, workspace, definition).await? {
+        Ok(checked) if faults.0.is_empty() => checked,
         Ok(_) => return Err(Rejection::invalid(faults.0).into()),
         Err(more) => {
             faults.0.extend(more);
@@ -39,8 +39,14 @@ pub(crate) async fn save(
     };
     let bytes = serde_json::to_vec(&version).map_err(|e| Failure::Internal(e.to_string()))?;
     let definition_hash = app.store().put_blob(workspace.0, &bytes).await?;
-    let step_count = count(&version.definition);
     Ok(Saved { definition_hash, step_count })
+}
+
+/// A definition without fault.
+pub(crate) struct Checked {
+    /// As it will be stored.
+    pub version: Version,
+    pub step_count: u32,
 }
 
 /// All faults at once, or the version as it will be stored.
@@ -48,7 +54,7 @@ pub(crate) async fn checked(
     app: &App,
     workspace: WorkspaceId,
     definition: &Value,
-) -> Result<Result<Version, Vec<FieldError>>, Failure> {
+) -> Result<Result<Checked, Vec<FieldError>>, Failure> {
     let parsed = match Definition::parse(definition) {
         Ok(parsed) => parsed,
         Err(faults) => return Ok(Err(faults)),
@@ -79,13 +85,14 @@ pub(crate) async fn checked(
         return Ok(Err(faults));
     }
     let connections = specs.iter().map(|(id, spec)| (*id, spec.as_deref())).collect();
-    Ok(check::check(&parsed, &connections).map(|bindings| Version { definition: parsed.to_json(), bindings }))
+    Ok(check::check(&parsed, &connections).map(|bindings| Checked {
+        step_count: count(&parsed),
+        version: Version { definition: parsed.to_json(), bindings },
+    }))
 }
 
-fn count(definition: &Value) -> u32 {
+fn count(definition: &Definition) -> u32 {
     let mut count = 0;
-    if let Ok(parsed) = Definition::parse(definition) {
-        parsed.walk(&mut |_| count += 1);
-    }
+    definition.walk(&mut |_| count += 1);
     count
 }

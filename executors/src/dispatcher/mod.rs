@@ -247,7 +247,7 @@ impl Dispatcher {
         let body = self.app.vault().open_sealed(workspace, "delivery.body", body).await?;
         let timestamp = self.app.now().timestamp();
         let signature = sign(&secret, &id.to_string(), timestamp, &body);
-        let request = OutboundRequest::new(http_post(), hook.url.as_str())
+        let request = OutboundRequest::new(http::Method::POST, hook.url.as_str())
             .header("Content-Type", "application/json")
             .header("User-Agent", concat!("apiq-webhooks/", env!("CARGO_PKG_VERSION")))
             .header("webhook-id", id.to_string())
@@ -352,10 +352,6 @@ impl Dispatcher {
             at = last;
         }
     }
-}
-
-fn http_post() -> http::Method {
-    http::Method::POST
 }
 
 /// Standard Webhooks: `v1,` and the HMAC-SHA-256 of `id.timestamp.body`.
