@@ -6,6 +6,7 @@
 mod append;
 mod blobs;
 mod checkpoint;
+mod follow;
 mod hash_record;
 mod idempotency;
 mod load;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 pub use append::{Append, AppendError, Appended, NewEvent, StreamAppend};
 pub use blobs::{BlobError, read_blob};
 pub use checkpoint::{Checkpoint, advance, checkpoint, checkpoints};
+pub use follow::Follower;
 pub use hash_record::hash_record;
 pub use idempotency::{Claim, Remembered};
 pub use load::{LoadError, Loaded};

@@ -1,6 +1,6 @@
 //! The log against a real Postgres: group append, order, idempotency, blobs, roles.
 
-#[path = "../../tests/support/postgres.rs"]
+#[path = "../../../tests/support/postgres.rs"]
 mod postgres;
 
 use std::collections::{BTreeMap, HashSet};
