@@ -3,7 +3,7 @@
 use domain::event::{DecodeError, EventSet, LogPosition};
 use uuid::Uuid;
 
-use crate::idempotency::Claim;
+use crate::{idempotency::Claim, storable};
 
 /// An event that has no place yet.
 #[derive(Debug, Clone)]
@@ -63,49 +63,75 @@ pub enum AppendError {
     /// Postgres could not store it; nothing was written.
     #[error("the event cannot be stored: {0}")]
     Refused(String),
-    /// It is unknown whether it was written: the connection broke while waiting for the commit.
+    /// More than the log takes; nothing was written.
+    #[error("too large for the log: {0}")]
+    TooLarge(String),
+    /// Nothing was written, or it could not be found out whether it was: the database did not come back in time.
     #[error("the database is not available: {0}")]
     Unavailable(String),
     #[error("too many commands are waiting")]
     Overloaded,
 }
 
+/// Bytes of payload one event may have: as much as a reader is ready to hold many of.
+pub const MAX_PAYLOAD: usize = 16 * 1024 * 1024;
+/// Events one command may have.
+pub const MAX_COMMAND: usize = 20_000;
+
 impl Append {
-    /// What Postgres would take and then choke on, or what makes no sense.
+    /// What makes no sense, what is too much, and what Postgres would take and then choke on.
     pub(crate) fn check(&self) -> Result<(), AppendError> {
-        let refuse = |why: &str| Err(AppendError::Refused(why.to_owned()));
-        if self.streams.iter().all(|s| s.events.is_empty()) {
-            return refuse("there is no event");
+        let refuse = |why: String| Err(AppendError::Refused(why));
+        let events = || self.streams.iter().flat_map(|s| &s.events);
+        let count = events().count();
+        if count == 0 {
+            return refuse("there is no event".into());
         }
-        let texts = self.streams.iter().flat_map(|s| &s.events).map(|e| &e.payload);
-        for text in texts.chain([&self.metadata]) {
-            // Stored by `json`, but every operator on it fails later.
-            if holds_nul(text) {
-                return refuse("a text holds a NUL character");
+        if count > MAX_COMMAND {
+            return Err(AppendError::TooLarge(format!("one command has {count} events; {MAX_COMMAND} are allowed")));
+        }
+        if let Some(large) = events().find(|e| e.payload.len() > MAX_PAYLOAD) {
+            let (name, bytes) = (&large.event_type, large.payload.len());
+            return Err(AppendError::TooLarge(format!("{name} has {bytes} bytes; {MAX_PAYLOAD} are allowed")));
+        }
+        for (index, stream) in self.streams.iter().enumerate() {
+            let again = |other: &StreamAppend| other.key() == stream.key();
+            if self.streams[..index].iter().any(again) {
+                return refuse(format!("the stream {} is named twice", stream.aggregate_id));
             }
         }
-        Ok(())
+        for event in events() {
+            if let Some(why) = storable::fault(&event.payload) {
+                return refuse(format!("{}: {why}", event.event_type));
+            }
+        }
+        match storable::fault(&self.metadata) {
+            Some(why) => refuse(format!("metadata: {why}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes of JSON, metadata counted once for each event as it is stored.
+    pub(crate) fn bytes(&self) -> usize {
+        let events = self.streams.iter().flat_map(|s| &s.events);
+        events.map(|e| e.payload.len() + self.metadata.len()).sum()
+    }
+
+    pub(crate) fn events(&self) -> usize {
+        self.streams.iter().map(|s| s.events.len()).sum()
     }
 }
 
-/// A NUL in JSON text: bare, or as an escape (an odd number of backslashes before `u0000`).
-fn holds_nul(text: &str) -> bool {
-    let escaped = text.match_indices("\\u0000").any(|(at, _)| {
-        let before = text.as_bytes()[..at].iter().rev().take_while(|b| **b == b'\\').count();
-        before % 2 == 0
-    });
-    escaped || text.contains('\0')
-}
+/// Which stream: aggregate type and id.
+pub(crate) type StreamKey = (&'static str, Uuid);
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+impl StreamAppend {
+    pub(crate) fn key(&self) -> StreamKey {
+        (self.aggregate_type, self.aggregate_id)
+    }
 
-    #[test]
-    fn an_escaped_nul_is_told_from_its_spelling() {
-        assert!(holds_nul(r#"{"a":"x\u0000"}"#));
-        assert!(holds_nul(r#"{"a":"\\\u0000"}"#));
-        assert!(!holds_nul(r#"{"a":"\\u0000"}"#));
-        assert!(!holds_nul("{}"));
+    /// The stream's last sequence once this is appended.
+    pub(crate) fn end(&self) -> i64 {
+        self.expected + self.events.len() as i64
     }
 }

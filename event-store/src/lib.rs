@@ -12,12 +12,13 @@ mod idempotency;
 mod load;
 mod pool;
 mod read;
+mod storable;
 mod tail;
 mod writer;
 
 use std::sync::Arc;
 
-pub use append::{Append, AppendError, Appended, NewEvent, StreamAppend};
+pub use append::{Append, AppendError, Appended, MAX_COMMAND, MAX_PAYLOAD, NewEvent, StreamAppend};
 pub use blobs::{BlobError, read_blob};
 pub use checkpoint::{Checkpoint, advance, checkpoint, checkpoints};
 pub use follow::Follower;
@@ -29,6 +30,7 @@ pub use read::{EVENT_COLUMNS, event_of, read_after, read_event, read_stream};
 pub use sqlx::Error as DatabaseError;
 use sqlx::PgPool;
 pub use tail::Tail;
+pub use writer::AppendStats;
 
 /// Why the log cannot be opened: each is one clear sentence for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +65,7 @@ impl EventStore {
     pub async fn open(pool: PgPool, max_writers: usize) -> Result<Self, OpenError> {
         let generation = pool::check_cluster(&pool).await?;
         let tail = Tail::start(pool.clone());
-        let writer = writer::Writer::start(pool.clone(), generation, tail.clone(), max_writers.max(1));
+        let writer = writer::Writer::start(pool.clone(), generation, tail.clone(), max_writers, || ());
         Ok(Self { inner: Arc::new(Inner { pool, generation, writer, tail }) })
     }
 
@@ -71,6 +73,11 @@ impl EventStore {
     pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
         append.check()?;
         self.inner.writer.submit(append).await
+    }
+
+    /// What group append has done and what waits in it.
+    pub fn append_stats(&self) -> AppendStats {
+        self.inner.writer.stats()
     }
 
     /// Wakes when something may have been appended, here or on another node.

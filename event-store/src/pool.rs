@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{
-    Executor, PgPool,
+    Executor, PgConnection, PgExecutor, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -76,11 +76,11 @@ pub async fn migrate(url: &str, adopt: bool) -> Result<(), OpenError> {
 }
 
 /// The log's generation, or why it must not be used.
-pub(crate) async fn check_cluster(pool: &PgPool) -> Result<i32, OpenError> {
+pub(crate) async fn check_cluster(db: impl PgExecutor<'_>) -> Result<i32, OpenError> {
     let row: Result<(i32, bool), sqlx::Error> = sqlx::query_as(
         "select generation, cluster.system_identifier = c.system_identifier::text from log.cluster, pg_control_system() c",
     )
-    .fetch_one(pool)
+    .fetch_one(db)
     .await;
     match row {
         Ok((generation, true)) => Ok(generation),
@@ -91,4 +91,12 @@ pub(crate) async fn check_cluster(pool: &PgPool) -> Result<i32, OpenError> {
         }
         Err(other) => Err(other.into()),
     }
+}
+
+/// The timeline the server writes now: another one after a standby was promoted. A server in recovery is an error.
+pub(crate) async fn timeline(db: &mut PgConnection) -> Result<u32, sqlx::Error> {
+    // The control file may still tell the old one right after a promotion; the name of the WAL file does not.
+    let file: String = sqlx::query_scalar("select pg_walfile_name(pg_current_wal_lsn())").fetch_one(db).await?;
+    let digits = file.get(..8).unwrap_or_default();
+    u32::from_str_radix(digits, 16).map_err(|e| sqlx::Error::Decode(Box::new(e)))
 }
