@@ -3,6 +3,8 @@
 #[path = "../../../tests/support/postgres.rs"]
 mod postgres;
 
+mod append;
+
 use std::collections::{BTreeMap, HashSet};
 
 use domain::{
