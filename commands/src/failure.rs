@@ -55,6 +55,7 @@ impl From<AppendError> for Failure {
                 Code::IdempotencyConflict,
                 "A request with this Idempotency-Key is under way or has been carried out.",
             ),
+            AppendError::TooLarge(reason) => Failure::rejected(Code::PayloadTooLarge, format!("This is {reason}.")),
             AppendError::Refused(reason) => Failure::Internal(reason),
             AppendError::Unavailable(reason) => Failure::Unavailable(reason),
             AppendError::Overloaded => Failure::Unavailable("too many commands are waiting".into()),

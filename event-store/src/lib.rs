@@ -7,6 +7,7 @@ mod append;
 mod blobs;
 mod checkpoint;
 mod follow;
+mod gather;
 mod hash_record;
 mod idempotency;
 mod load;
@@ -55,6 +56,7 @@ struct Inner {
     pool: PgPool,
     generation: i32,
     writer: writer::Writer,
+    gather: gather::Gather,
     tail: Tail,
 }
 
@@ -66,7 +68,8 @@ impl EventStore {
         let generation = pool::check_cluster(&pool).await?;
         let tail = Tail::start(pool.clone());
         let writer = writer::Writer::start(pool.clone(), generation, tail.clone(), max_writers, || ());
-        Ok(Self { inner: Arc::new(Inner { pool, generation, writer, tail }) })
+        let gather = gather::Gather::start(pool.clone(), 2);
+        Ok(Self { inner: Arc::new(Inner { pool, generation, writer, gather, tail }) })
     }
 
     /// Appends one command's events: all or none, in one atomic step, over one or several streams.

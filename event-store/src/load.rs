@@ -1,10 +1,11 @@
 //! Loading an aggregate: its stream, folded.
 
+use std::sync::Arc;
+
 use domain::{
     aggregate::Decider,
     event::{DecodeError, EventSet},
 };
-use sqlx::Row;
 use uuid::Uuid;
 
 use crate::EventStore;
@@ -12,7 +13,7 @@ use crate::EventStore;
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     #[error("the log cannot be read: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(#[from] Arc<sqlx::Error>),
     #[error(transparent)]
     Decode(#[from] DecodeError),
     #[error("the stream {aggregate_type} {aggregate_id} has a gap before {sequence}")]
@@ -31,25 +32,16 @@ pub struct Loaded<A> {
 impl EventStore {
     /// Folds a stream from its first event.
     pub async fn load<A: Decider>(&self, id: Uuid) -> Result<Loaded<A>, LoadError> {
-        let rows = sqlx::query(
-            "select workspace_id, sequence, event_type, event_version, payload::text as payload from log.events
-              where aggregate_type = $1 and aggregate_id = $2 order by sequence",
-        )
-        .bind(A::TYPE)
-        .bind(id)
-        .fetch_all(self.pool())
-        .await?;
+        let rows = self.inner.gather.stream((A::TYPE, id), 1).await?;
         let mut loaded = Loaded { id, state: A::default(), sequence: 0, workspace: None };
         for row in rows {
-            let sequence: i64 = row.try_get("sequence")?;
+            let sequence = row.sequence;
             if sequence != loaded.sequence + 1 {
                 return Err(LoadError::Gap { aggregate_type: A::TYPE, aggregate_id: id, sequence });
             }
-            let event =
-                A::Event::decode(row.try_get("event_type")?, row.try_get("event_version")?, row.try_get("payload")?)?;
-            loaded.state.apply(event);
+            loaded.state.apply(A::Event::decode(&row.event_type, &row.event_version, &row.payload)?);
             loaded.sequence = sequence;
-            loaded.workspace = Some(row.try_get("workspace_id")?);
+            loaded.workspace = Some(row.workspace_id);
         }
         Ok(loaded)
     }

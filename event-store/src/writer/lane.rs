@@ -152,32 +152,20 @@ impl Lane {
         let Some(line) = &mut self.line else { return Err(Trouble::Lost(sqlx::Error::PoolClosed)) };
         self.shared.queue.counters.batches.fetch_add(1, Relaxed);
         let generation = self.shared.generation;
-        let tried = if by_copy {
-            self.shared.queue.counters.copies.fetch_add(1, Relaxed);
-            let tried = copy(&mut line.db, generation, appends, &unknown, &mut self.positions).await;
-            if let Err(error) = tried {
-                let trouble = Trouble::from(error);
-                if let Trouble::Refused(error) = &trouble {
-                    tracing::debug!(%error, "a COPY failed; its batch goes by statement");
-                    self.hang_up().await;
-                    self.by_statement = AFTER_FALLBACK;
-                    self.shared.queue.counters.fallbacks.fetch_add(1, Relaxed);
-                    return Box::pin(self.attempt(appends, deadline)).await;
-                }
-                return Err(trouble);
+        if !by_copy {
+            return Ok(by_statement(&mut line.db, generation, appends, unknown.is_empty()).await?);
+        }
+        self.shared.queue.counters.copies.fetch_add(1, Relaxed);
+        match copy(&mut line.db, generation, appends, &unknown, &mut self.positions).await.map_err(Trouble::from) {
+            Err(Trouble::Refused(error)) => {
+                tracing::debug!(%error, "a COPY failed; its batch goes by statement");
+                self.shared.queue.counters.fallbacks.fetch_add(1, Relaxed);
+                self.hang_up().await;
+                self.by_statement = AFTER_FALLBACK;
+                Box::pin(self.attempt(appends, deadline)).await
             }
-            tried
-        } else {
-            match appends {
-                [append] => match statement::alone(&mut line.db, generation, append, unknown.is_empty()).await {
-                    Ok(Some(outcome)) => Ok(vec![outcome]),
-                    Ok(None) => statement::batch(&mut line.db, generation, appends).await,
-                    Err(error) => Err(error),
-                },
-                _ => statement::batch(&mut line.db, generation, appends).await,
-            }
-        };
-        Ok(tried?)
+            other => other,
+        }
     }
 
     /// The fault is in one of several commands: each gets a statement of its own.
@@ -321,6 +309,28 @@ impl Lane {
         // A caller that went away needs no answer.
         let _ = waiting.answer.send(outcome);
     }
+}
+
+/// The cheapest statement that does it. `known`: every predecessor is committed, or there is none.
+async fn by_statement(
+    db: &mut PgConnection,
+    generation: i32,
+    appends: &[&Append],
+    known: bool,
+) -> Result<Vec<Outcome>, sqlx::Error> {
+    if let [append] = appends
+        && let Some(outcome) = statement::alone(db, generation, append, known).await?
+    {
+        return Ok(vec![outcome]);
+    }
+    // A command of several streams cannot be sorted among the others as a whole.
+    if known && appends.iter().all(|a| a.claim.is_none() && a.streams.len() == 1) {
+        match statement::together(db, generation, appends).await {
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {}
+            other => return other,
+        }
+    }
+    statement::batch(db, generation, appends).await
 }
 
 /// What one command alone was refused for.

@@ -17,6 +17,7 @@ use crate::{Append, Appended};
 pub(super) struct Backend(Uuid);
 
 impl Backend {
+    #[expect(clippy::disallowed_methods, reason = "a name for a connection, never stored")]
     pub fn new() -> Self {
         Self(Uuid::new_v4())
     }

@@ -19,6 +19,14 @@ const ALONE_CHECKED: &str = "insert into log.events (generation, workspace_id, a
       where exists (select from log.events where aggregate_type = $3 and aggregate_id = $4 and sequence = $5 - 1) \
      returning transaction_id::text as xid, position";
 
+/// Several commands whose predecessors are known: one conflict fails them all, and `batch` sorts them out.
+const TOGETHER: &str = "insert into log.events (generation, workspace_id, aggregate_type, aggregate_id, sequence, \
+       event_type, event_version, payload, metadata, event_id) \
+     select $1, w, t, i, s, e, v, p::json, m::json, d \
+       from unnest($2::uuid[], $3::text[], $4::uuid[], $5::int8[], $6::text[], $7::text[], $8::text[], $9::text[], \
+                   $10::uuid[]) as r (w, t, i, s, e, v, p, m, d) \
+     returning transaction_id::text as xid, position, event_id";
+
 /// A command of one event and no claim. `known`: its predecessor is committed, or it has none.
 pub(super) async fn alone(
     db: &mut PgConnection,
@@ -44,6 +52,44 @@ pub(super) async fn alone(
     let Some(row) = row else { return Ok(Some(Err(AppendError::Conflict))) };
     let at = place(generation, row.try_get("xid")?, row.try_get("position")?)?;
     Ok(Some(Ok(Appended { at })))
+}
+
+/// Small commands without claims, every predecessor known to be committed.
+pub(super) async fn together(
+    db: &mut PgConnection,
+    generation: i32,
+    appends: &[&Append],
+) -> Result<Vec<Outcome>, sqlx::Error> {
+    let mut rows = Rows::default();
+    // Sorted by stream: two nodes that write the same streams must not wait for each other in a circle.
+    let mut order: Vec<usize> = (0..appends.len()).collect();
+    order.sort_unstable_by_key(|i| appends[*i].streams.first().map(|s| s.key()));
+    for index in order {
+        rows.add(index, appends[index]);
+    }
+    let answered = sqlx::query(TOGETHER)
+        .bind(generation)
+        .bind(&rows.workspace)
+        .bind(&rows.aggregate_type)
+        .bind(&rows.aggregate_id)
+        .bind(&rows.sequence)
+        .bind(&rows.event_type)
+        .bind(&rows.event_version)
+        .bind(&rows.payload)
+        .bind(&rows.metadata)
+        .bind(&rows.event_id)
+        .fetch_all(db)
+        .await?;
+    let mut outcomes: Vec<Outcome> = appends.iter().map(|_| Err(AppendError::Conflict)).collect();
+    for (row, (command, id)) in answered.iter().zip(rows.command.iter().zip(&rows.event_id)) {
+        if row.try_get::<Uuid, _>("event_id")? != *id {
+            return Err(sqlx::Error::Protocol("the inserted rows came back in another order".into()));
+        }
+        // Of a command's events the last has the highest position.
+        outcomes[*command as usize] =
+            Ok(Appended { at: place(generation, row.try_get("xid")?, row.try_get("position")?)? });
+    }
+    Ok(outcomes)
 }
 
 /// Every command by itself: who conflicts is left out, the others are inserted whole.
