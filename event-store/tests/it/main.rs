@@ -1,5 +1,8 @@
 //! The log against a real Postgres: group append, order, idempotency, blobs, roles.
 
+mod order;
+mod writers;
+
 #[path = "../../../tests/support/postgres.rs"]
 mod postgres;
 
