@@ -15,9 +15,9 @@ use crate::{
     append,
     cluster::{Address, Cluster},
     id,
-    order::{check, collect, table},
+    order::{check, collect, last_word, table},
     stream,
-    writers::{Crowd, insert},
+    writers::{Crowd, Size, insert},
 };
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -245,13 +245,16 @@ async fn a_read_replica_gives_all_in_order_while_many_write() {
     let primary = migrated().await;
     let store = open(&primary.url("apiq")).await;
     let replica = primary.standby().await;
-    let (total, known) = watch::channel(None);
-    let crowd = Crowd::start(&primary.url("apiq"), &primary.url("postgres"), &store, 28, 40_000, 60).await;
+    let (end, known) = watch::channel(None);
+    // The writers keep near the reader of the replica.
+    let read = Arc::default();
+    let size = Size { writers: 28, events: 40_000, batch: 60 };
+    let crowd = Crowd::start(&primary.url("apiq"), &primary.url("postgres"), &store, &read, size).await;
     let from_replica = store.follow_on(pool(&replica.url("apiq")).await, LogPosition::START);
-    let from_replica = tokio::spawn(collect(from_replica, 300, known.clone()));
-    let from_primary = tokio::spawn(collect(store.follow(LogPosition::START), 1_000, known));
-    let written = tokio::time::timeout(PATIENCE, crowd.finish()).await.expect("writers end");
-    total.send_replace(Some(written as usize));
+    let from_replica = tokio::spawn(collect(from_replica, 300, known.clone(), read));
+    let from_primary = tokio::spawn(collect(store.follow(LogPosition::START), 1_000, known, Arc::default()));
+    tokio::time::timeout(PATIENCE, crowd.finish()).await.expect("writers end");
+    end.send_replace(Some(last_word(&store).await));
     let table = table(&store).await;
     for (name, task) in [("replica", from_replica), ("primary", from_primary)] {
         check(name, &tokio::time::timeout(PATIENCE, task).await.expect("all come").unwrap(), &table);

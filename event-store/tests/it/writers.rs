@@ -2,8 +2,9 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
+use std::time::Duration;
 
 use event_store::EventStore;
 use sqlx::{Connection, PgConnection};
@@ -39,22 +40,58 @@ impl Dice {
     }
 }
 
+/// How much a crowd writes: about `events`, `batch` in a transaction at most.
+#[derive(Clone, Copy)]
+pub struct Size {
+    pub writers: u64,
+    pub events: u64,
+    pub batch: u64,
+}
+
+/// How far the writers are, and the reader they keep company: order is in danger only where both meet.
+#[derive(Clone)]
+struct Company {
+    left: Arc<AtomicU64>,
+    written: Arc<AtomicUsize>,
+    read: Arc<AtomicUsize>,
+    distance: usize,
+}
+
+impl Company {
+    /// Lets the reader come near, for a while: one that misses events never does.
+    async fn wait(&self) {
+        for _ in 0..200 {
+            if self.written.load(Ordering::Relaxed) < self.read.load(Ordering::Relaxed) + self.distance {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
 impl Crowd {
-    /// `writers` connections write about `events` events, `batch` in a transaction at most; one in ten rolls back, one in
-    /// twenty holds its transaction open. Four more append by the store, and one holds transactions in another database
-    /// of the server (`elsewhere`) all the time.
-    pub async fn start(url: &str, elsewhere: &str, store: &EventStore, writers: u64, events: u64, batch: u64) -> Crowd {
-        let left = Arc::new(AtomicU64::new(events));
+    /// `size.writers` connections; one transaction in ten rolls back, one in twenty is held open. Four more append by the
+    /// store, and one holds transactions in another database of the server (`elsewhere`) all the time. They stay near a
+    /// reader who counts in `read`.
+    pub async fn start(url: &str, elsewhere: &str, store: &EventStore, read: &Arc<AtomicUsize>, size: Size) -> Crowd {
+        let company = Company {
+            left: Arc::new(AtomicU64::new(size.events)),
+            written: Arc::default(),
+            read: read.clone(),
+            distance: size.batch as usize * 20,
+        };
         let mut crowd = Crowd { writers: JoinSet::new(), others: JoinSet::new() };
-        for seed in 0..writers {
+        for seed in 0..size.writers {
             let connection = PgConnection::connect(url).await.unwrap();
-            crowd.writers.spawn(write(connection, Dice(seed), left.clone(), batch));
+            crowd.writers.spawn(write(connection, Dice(seed), company.clone(), size.batch));
         }
         for _ in 0..4 {
-            let (store, left) = (store.clone(), left.clone());
+            let (store, company) = (store.clone(), company.clone());
             crowd.writers.spawn(async move {
                 let mut written = 0;
-                while left.load(Ordering::Relaxed) > 0 {
+                while company.left.load(Ordering::Relaxed) > 0 {
+                    company.wait().await;
+                    company.written.fetch_add(3, Ordering::Relaxed);
                     store.append(append(vec![stream(id(), 0, &["a", "b"]), stream(id(), 0, &["c"])])).await.unwrap();
                     written += 3;
                 }
@@ -84,11 +121,13 @@ impl Crowd {
     }
 }
 
-async fn write(mut connection: PgConnection, mut dice: Dice, left: Arc<AtomicU64>, batch: u64) -> u64 {
+async fn write(mut connection: PgConnection, mut dice: Dice, company: Company, batch: u64) -> u64 {
     let mut written = 0;
     loop {
         let events = 1 + dice.roll(batch);
-        let before = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(events)));
+        company.wait().await;
+        let before =
+            company.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| Some(n.saturating_sub(events)));
         if before.unwrap() == 0 {
             return written;
         }
@@ -105,12 +144,13 @@ async fn write(mut connection: PgConnection, mut dice: Dice, left: Arc<AtomicU64
             2..6 => {
                 transaction.rollback().await.unwrap();
                 // What did not happen is to be written by somebody.
-                left.fetch_add(events, Ordering::Relaxed);
+                company.left.fetch_add(events, Ordering::Relaxed);
                 continue;
             }
             _ => {}
         }
         transaction.commit().await.unwrap();
         written += events;
+        company.written.fetch_add(events as usize, Ordering::Relaxed);
     }
 }
