@@ -13,13 +13,18 @@ pub struct Checkpoint {
 
 /// Where `name` has come; the start when it never ran.
 pub async fn checkpoint(executor: impl PgExecutor<'_>, name: &str) -> Result<LogPosition, sqlx::Error> {
+    Ok(stored(executor, name).await?.unwrap_or(LogPosition::START))
+}
+
+/// Where `name` has come, if it ever ran.
+pub(crate) async fn stored(executor: impl PgExecutor<'_>, name: &str) -> Result<Option<LogPosition>, sqlx::Error> {
     let row = sqlx::query(
         "select name, generation, transaction_id::text as xid, position, updated_at from log.checkpoints where name = $1",
     )
     .bind(name)
     .fetch_optional(executor)
     .await?;
-    row.map_or(Ok(LogPosition::START), |row| Ok(checkpoint_of(&row)?.at))
+    row.map(|row| Ok(checkpoint_of(&row)?.at)).transpose()
 }
 
 pub async fn checkpoints(executor: impl PgExecutor<'_>) -> Result<Vec<Checkpoint>, sqlx::Error> {

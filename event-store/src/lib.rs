@@ -6,10 +6,13 @@
 mod append;
 mod blobs;
 mod checkpoint;
+mod feed;
 mod follow;
 mod gather;
+mod group;
 mod hash_record;
 mod idempotency;
+mod lag;
 mod load;
 mod pool;
 mod read;
@@ -22,11 +25,13 @@ use std::sync::Arc;
 pub use append::{Append, AppendError, Appended, MAX_COMMAND, MAX_PAYLOAD, NewEvent, StreamAppend};
 pub use blobs::{BlobError, read_blob};
 pub use checkpoint::{Checkpoint, advance, checkpoint, checkpoints};
-pub use follow::Follower;
+pub use follow::{FollowError, Follower};
+pub use group::{GroupError, GroupOptions, Member, partition_of};
 pub use hash_record::hash_record;
 pub use idempotency::{Claim, Remembered};
+pub use lag::{ConsumerLag, HELD_TOO_LONG, LogHealth, MOST_COUNTED, OldestTransaction};
 pub use load::{LoadError, Loaded};
-pub use pool::{DatabaseRole, connect_pool, migrate};
+pub use pool::{ClusterIdentity, DatabaseRole, cluster_of, connect_pool, migrate};
 pub use read::{EVENT_COLUMNS, event_of, read_after, read_event, read_stream};
 pub use sqlx::Error as DatabaseError;
 use sqlx::PgPool;
@@ -40,6 +45,11 @@ pub enum OpenError {
     Database(#[from] sqlx::Error),
     #[error("the database's schema is not up to date: {0}; run `apiq migrate`")]
     Schema(String),
+    #[error(
+        "the database's schema is newer than this build (it has migration {version}, which this build does not know): \
+         start the newer version"
+    )]
+    Newer { version: i64 },
     #[error(
         "this log was written by another Postgres cluster (a restored dump?): run `apiq migrate --adopt` to go on from it"
     )]
@@ -58,18 +68,22 @@ struct Inner {
     writer: writer::Writer,
     gather: gather::Gather,
     tail: Tail,
+    feed: feed::Feed,
+    first_seen: lag::FirstSeen,
 }
 
 impl EventStore {
-    /// Opens the log: checks the cluster, starts the writers and the wake-up tasks.
+    /// Opens the log: checks schema and cluster, starts the writers and the wake-up tasks.
     ///
     /// `pool` logs in as `apiq_writer`; `max_writers` batches may commit at once.
     pub async fn open(pool: PgPool, max_writers: usize) -> Result<Self, OpenError> {
-        let generation = pool::check_cluster(&pool).await?;
+        let generation = pool::check_cluster(&mut *pool.acquire().await?).await?;
         let tail = Tail::start(pool.clone());
+        let feed = feed::Feed::start(pool.clone(), tail.clone());
         let writer = writer::Writer::start(pool.clone(), generation, tail.clone(), max_writers, || ());
         let gather = gather::Gather::start(pool.clone(), 2);
-        Ok(Self { inner: Arc::new(Inner { pool, generation, writer, gather, tail }) })
+        let first_seen = lag::FirstSeen::default();
+        Ok(Self { inner: Arc::new(Inner { pool, generation, writer, gather, tail, feed, first_seen }) })
     }
 
     /// Appends one command's events: all or none, in one atomic step, over one or several streams.
@@ -86,6 +100,14 @@ impl EventStore {
     /// Wakes when something may have been appended, here or on another node.
     pub fn tail(&self) -> Tail {
         self.inner.tail.clone()
+    }
+
+    pub(crate) fn feed(&self) -> &feed::Feed {
+        &self.inner.feed
+    }
+
+    pub(crate) fn first_seen(&self) -> &lag::FirstSeen {
+        &self.inner.first_seen
     }
 
     pub fn generation(&self) -> i32 {

@@ -1,9 +1,9 @@
-//! Connections: one login, one database role each; migrations; the cluster check.
+//! Connections: one login, one database role each; migrations; the checks of schema and cluster.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use sqlx::{
-    Executor, PgConnection, PgExecutor, PgPool,
+    Executor, PgConnection, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -75,28 +75,68 @@ pub async fn migrate(url: &str, adopt: bool) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// The log's generation, or why it must not be used.
-pub(crate) async fn check_cluster(db: impl PgExecutor<'_>) -> Result<i32, OpenError> {
-    let row: Result<(i32, bool), sqlx::Error> = sqlx::query_as(
+/// The log's generation, or why it must not be used: a schema this build does not fit, or another cluster's log.
+pub(crate) async fn check_cluster(db: &mut PgConnection) -> Result<i32, OpenError> {
+    let applied: Vec<(i64, bool)> = sqlx::query_as("select version, success from _sqlx_migrations order by version")
+        .fetch_all(&mut *db)
+        .await
+        .map_err(not_migrated)?;
+    check_schema(&applied)?;
+    let (generation, same): (i32, bool) = sqlx::query_as(
         "select generation, cluster.system_identifier = c.system_identifier::text from log.cluster, pg_control_system() c",
     )
     .fetch_one(db)
-    .await;
-    match row {
-        Ok((generation, true)) => Ok(generation),
-        Ok((_, false)) => Err(OpenError::OtherCluster),
-        // 42P01 and 3F000: no such table or schema.
-        Err(sqlx::Error::Database(e)) if matches!(e.code().as_deref(), Some("42P01" | "3F000")) => {
-            Err(OpenError::Schema("the log's tables are missing".into()))
+    .await
+    .map_err(not_migrated)?;
+    if same { Ok(generation) } else { Err(OpenError::OtherCluster) }
+}
+
+/// 42P01, 3F000: no such table or schema. 42501: not for this role, which a migration gives it.
+fn not_migrated(error: sqlx::Error) -> OpenError {
+    match error {
+        sqlx::Error::Database(e) if matches!(e.code().as_deref(), Some("42P01" | "3F000")) => {
+            OpenError::Schema("the log's tables are missing".into())
         }
-        Err(other) => Err(other.into()),
+        sqlx::Error::Database(e) if e.code().as_deref() == Some("42501") => {
+            OpenError::Schema("its version cannot be read".into())
+        }
+        other => other.into(),
     }
 }
 
-/// The timeline the server writes now: another one after a standby was promoted. A server in recovery is an error.
-pub(crate) async fn timeline(db: &mut PgConnection) -> Result<u32, sqlx::Error> {
-    // The control file may still tell the old one right after a promotion; the name of the WAL file does not.
-    let file: String = sqlx::query_scalar("select pg_walfile_name(pg_current_wal_lsn())").fetch_one(db).await?;
-    let digits = file.get(..8).unwrap_or_default();
-    u32::from_str_radix(digits, 16).map_err(|e| sqlx::Error::Decode(Box::new(e)))
+fn check_schema(applied: &[(i64, bool)]) -> Result<(), OpenError> {
+    let applied: BTreeMap<i64, bool> = applied.iter().copied().collect();
+    let known: Vec<i64> = MIGRATOR.iter().map(|m| m.version).collect();
+    if let Some(version) = applied.keys().rev().copied().find(|version| !known.contains(version)) {
+        return Err(OpenError::Newer { version });
+    }
+    let missing = known.iter().find(|version| applied.get(version) != Some(&true));
+    missing.map_or(Ok(()), |version| Err(OpenError::Schema(format!("migration {version} is missing"))))
+}
+
+/// Which history of which cluster a connection writes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterIdentity {
+    /// Changes by `initdb` only: a dump restored elsewhere, `pg_upgrade`.
+    pub system_identifier: i64,
+    /// Rises when a standby is promoted: what was read before may not be in its log. At once on a server that takes
+    /// writes; a standby tells the timeline it follows, a checkpoint late.
+    pub timeline: i64,
+}
+
+/// The cluster behind a connection. Any role may ask.
+pub async fn cluster_of(connection: &mut PgConnection) -> Result<ClusterIdentity, sqlx::Error> {
+    // The control file learns of a promotion at the next checkpoint only, which may be minutes away. The name of the WAL
+    // file being written begins with its timeline, but a standby writes none.
+    let (system_identifier, timeline) = sqlx::query_as(
+        "select s.system_identifier,
+                case when pg_is_in_recovery()
+                     then greatest((select c.timeline_id from pg_control_checkpoint() c),
+                                   (select r.min_recovery_end_timeline from pg_control_recovery() r))::int8
+                     else ('x' || lpad(left(pg_walfile_name(pg_current_wal_lsn()), 8), 16, '0'))::bit(64)::int8 end
+           from pg_control_system() s",
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(ClusterIdentity { system_identifier, timeline })
 }

@@ -1,13 +1,29 @@
 //! Reading the log in its one order.
 
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
 use domain::event::{LogPosition, RecordedEvent};
-use sqlx::{PgExecutor, Row, postgres::PgRow};
+use futures::TryStreamExt;
+use sqlx::{PgExecutor, PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
+
+/// A follower's batch ends after this much.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// What `event_of` reads, of a table or view `e` with the log's columns.
 pub const EVENT_COLUMNS: &str = "e.generation, e.transaction_id::text as xid, e.position, e.workspace_id, \
      e.aggregate_type, e.aggregate_id, e.sequence, e.event_type, e.event_version, e.payload::text as payload, \
      e.metadata::text as metadata, e.event_id, e.recorded_at";
+
+/// What a follower asks. Both ends of the range are index conditions: a transaction that is held open for a minute costs
+/// its readers nothing but the wait, however much is committed behind it. The generation is read with the rows, so that a
+/// node which was started before an adoption reads right as well.
+const NEXT: &str = "where (e.generation, e.transaction_id, e.position) > ($1, $2::text::xid8, $3) \
+       and (e.generation, e.transaction_id, e.position) \
+         < ((select c.generation from log.cluster c), pg_snapshot_xmin(pg_current_snapshot()), 0) \
+     order by e.generation, e.transaction_id, e.position \
+     limit $4";
 
 /// Up to `limit` events after `after`, in order, none of them still able to get a predecessor.
 ///
@@ -23,7 +39,7 @@ pub async fn read_after(
         "select {EVENT_COLUMNS}
            from log.events e
           where (e.generation, e.transaction_id, e.position) > ($1, $2::text::xid8, $3)
-            and (e.generation < $4 or e.transaction_id < pg_snapshot_xmin(pg_current_snapshot()))
+            and (e.generation, e.transaction_id, e.position) < ($4, pg_snapshot_xmin(pg_current_snapshot()), 0)
           order by e.generation, e.transaction_id, e.position
           limit $5",
     ))
@@ -35,6 +51,69 @@ pub async fn read_after(
     .fetch_all(executor)
     .await?;
     rows.iter().map(event_of).collect()
+}
+
+/// When the server that answered was started: tells one server from another, and one life of it from the next.
+pub(crate) type Server = DateTime<Utc>;
+
+/// A batch for followers.
+#[derive(Debug, Clone)]
+pub(crate) struct Batch {
+    pub server: Server,
+    /// In order. Empty at the log's end.
+    pub events: Vec<Arc<RecordedEvent>>,
+    /// Nothing may be given yet, but something is committed: it waits for an older transaction to end.
+    pub held: bool,
+}
+
+/// Up to `limit` events after `after`, fewer when they are big (about `MAX_BYTES`), one at least unless there is none.
+pub(crate) async fn next_batch(pool: &PgPool, after: LogPosition, limit: usize) -> Result<Batch, sqlx::Error> {
+    let sql = format!("select {EVENT_COLUMNS}, pg_postmaster_start_time() as server from log.events e {NEXT}");
+    let mut rows = sqlx::query(&sql)
+        .bind(after.generation)
+        .bind(after.transaction_id.to_string())
+        .bind(after.position)
+        .bind(i64::try_from(limit.max(1)).unwrap_or(i64::MAX))
+        .fetch(pool);
+    let mut server = None;
+    let mut events = Vec::new();
+    let mut bytes = 0;
+    while bytes < MAX_BYTES
+        && let Some(row) = rows.try_next().await?
+    {
+        if server.is_none() {
+            server = Some(row.try_get("server")?);
+        }
+        let event = event_of(&row)?;
+        bytes += weight(&event);
+        events.push(Arc::new(event));
+    }
+    drop(rows);
+    match server {
+        Some(server) => Ok(Batch { server, events, held: false }),
+        None => {
+            let (server, held) = probe(pool, after).await?;
+            Ok(Batch { server, events, held })
+        }
+    }
+}
+
+/// Which server answers, and whether anything is committed after `after`, readable yet or not.
+pub(crate) async fn probe(pool: &PgPool, after: LogPosition) -> Result<(Server, bool), sqlx::Error> {
+    sqlx::query_as(
+        "select pg_postmaster_start_time(), exists (select from log.events e
+           where (e.generation, e.transaction_id, e.position) > ($1, $2::text::xid8, $3))",
+    )
+    .bind(after.generation)
+    .bind(after.transaction_id.to_string())
+    .bind(after.position)
+    .fetch_one(pool)
+    .await
+}
+
+/// Bytes that an event holds in memory, about.
+pub(crate) fn weight(event: &RecordedEvent) -> usize {
+    320 + event.payload.len() + event.metadata.len()
 }
 
 /// The event at a place of the log.

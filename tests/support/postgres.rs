@@ -53,6 +53,11 @@ impl Database {
         take.connect(&self.url).await.unwrap()
     }
 
+    /// Another database of the same server.
+    pub fn elsewhere(&self) -> String {
+        self.server.url("postgres")
+    }
+
     pub async fn connect(&self) -> PgConnection {
         assert!(!self.server.template.is_empty());
         PgConnection::connect(&self.url).await.unwrap()
@@ -145,7 +150,7 @@ impl Drop for Server {
     }
 }
 
-fn command(program: &Path, user: Option<(u32, u32)>) -> Command {
+pub(crate) fn command(program: &Path, user: Option<(u32, u32)>) -> Command {
     let mut command = Command::new(program);
     command.current_dir("/");
     if let Some((uid, gid)) = user {
@@ -155,7 +160,7 @@ fn command(program: &Path, user: Option<(u32, u32)>) -> Command {
 }
 
 /// Postgres refuses to run as root: then it runs as the user that its package made.
-fn unprivileged() -> Option<(u32, u32)> {
+pub(crate) fn unprivileged() -> Option<(u32, u32)> {
     let root = std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
     if !root {
         return None;
@@ -166,7 +171,7 @@ fn unprivileged() -> Option<(u32, u32)> {
 }
 
 /// Where `initdb` is: beside `pg_config`, or where Debian keeps it; the newest there.
-fn binaries() -> PathBuf {
+pub(crate) fn binaries() -> PathBuf {
     let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
         .map(|versions| versions.flatten().map(|v| v.path().join("bin")).collect())
         .unwrap_or_default();

@@ -19,7 +19,7 @@ pub(super) struct Heads(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    timeline: u32,
+    timeline: i64,
     young: HashMap<StreamKey, i64>,
     old: HashMap<StreamKey, i64>,
 }
@@ -42,7 +42,7 @@ impl Heads {
     }
 
     /// A lane's new connection is on `timeline`.
-    pub fn enter(&self, timeline: u32) -> Entered {
+    pub fn enter(&self, timeline: i64) -> Entered {
         let mut state = self.lock();
         let first = state.timeline == 0;
         match timeline.cmp(&state.timeline) {
@@ -56,7 +56,7 @@ impl Heads {
     }
 
     /// The last sequence known to be committed. It may be behind, never ahead.
-    pub fn get(&self, timeline: u32, key: &StreamKey) -> Option<i64> {
+    pub fn get(&self, timeline: i64, key: &StreamKey) -> Option<i64> {
         let state = self.lock();
         if state.timeline != timeline {
             return None;
@@ -64,7 +64,7 @@ impl Heads {
         state.young.get(key).or_else(|| state.old.get(key)).copied()
     }
 
-    pub fn learn(&self, timeline: u32, heads: impl IntoIterator<Item = (StreamKey, i64)>) {
+    pub fn learn(&self, timeline: i64, heads: impl IntoIterator<Item = (StreamKey, i64)>) {
         let mut state = self.lock();
         if state.timeline != timeline {
             return;

@@ -30,7 +30,7 @@ const RECONNECT: Duration = Duration::from_millis(50);
 pub(super) struct Line {
     pub db: PgConnection,
     pub backend: settle::Backend,
-    timeline: u32,
+    timeline: i64,
 }
 
 pub(super) struct Lane {
@@ -245,7 +245,7 @@ impl Lane {
             let why = "the log was adopted by another cluster meanwhile: start this server again";
             return Err(Trouble::Stopped(AppendError::Unavailable(why.into())));
         }
-        let timeline = pool::timeline(&mut db).await?;
+        let timeline = pool::cluster_of(&mut db).await?.timeline;
         match self.shared.heads.enter(timeline) {
             Entered::Same | Entered::New { first: true } => {}
             Entered::New { first: false } => {

@@ -1,5 +1,13 @@
 //! The log against a real Postgres: group append, order, idempotency, blobs, roles.
 
+mod follow;
+mod group;
+mod operations;
+mod order;
+mod writers;
+
+#[path = "../../../tests/support/cluster.rs"]
+mod cluster;
 #[path = "../../../tests/support/postgres.rs"]
 mod postgres;
 
