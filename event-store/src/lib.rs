@@ -5,13 +5,16 @@
 
 mod append;
 mod blobs;
+mod cache;
 mod checkpoint;
 mod follow;
 mod hash_record;
 mod idempotency;
 mod load;
+mod options;
 mod pool;
 mod read;
+mod snapshot;
 mod tail;
 mod writer;
 
@@ -19,11 +22,13 @@ use std::sync::Arc;
 
 pub use append::{Append, AppendError, Appended, NewEvent, StreamAppend};
 pub use blobs::{BlobError, read_blob};
+pub use cache::CacheStats;
 pub use checkpoint::{Checkpoint, advance, checkpoint, checkpoints};
 pub use follow::Follower;
 pub use hash_record::hash_record;
 pub use idempotency::{Claim, Remembered};
 pub use load::{LoadError, Loaded};
+pub use options::Options;
 pub use pool::{DatabaseRole, connect_pool, migrate};
 pub use read::{EVENT_COLUMNS, event_of, read_after, read_event, read_stream};
 pub use sqlx::Error as DatabaseError;
@@ -54,17 +59,21 @@ struct Inner {
     generation: i32,
     writer: writer::Writer,
     tail: Tail,
+    cache: Arc<cache::Cache>,
+    snapshots: snapshot::Snapshots,
 }
 
 impl EventStore {
     /// Opens the log: checks the cluster, starts the writers and the wake-up tasks.
     ///
-    /// `pool` logs in as `apiq_writer`; `max_writers` batches may commit at once.
-    pub async fn open(pool: PgPool, max_writers: usize) -> Result<Self, OpenError> {
+    /// `pool` logs in as `apiq_writer`.
+    pub async fn open(pool: PgPool, options: Options) -> Result<Self, OpenError> {
         let generation = pool::check_cluster(&pool).await?;
         let tail = Tail::start(pool.clone());
-        let writer = writer::Writer::start(pool.clone(), generation, tail.clone(), max_writers.max(1));
-        Ok(Self { inner: Arc::new(Inner { pool, generation, writer, tail }) })
+        let writer = writer::Writer::start(pool.clone(), generation, tail.clone(), options.writers.max(1));
+        let cache = Arc::new(cache::Cache::new(options.cache_bytes));
+        let snapshots = snapshot::Snapshots::start(pool.clone(), options.snapshot_every, cache.clone());
+        Ok(Self { inner: Arc::new(Inner { pool, generation, writer, tail, cache, snapshots }) })
     }
 
     /// Appends one command's events: all or none, in one atomic step, over one or several streams.
