@@ -97,12 +97,7 @@ pub async fn owned<A: Decider>(
     of_workspace(app.store().load::<A>(id).await?, workspace, code, noun)
 }
 
-fn of_workspace<A>(
-    loaded: Loaded<A>,
-    workspace: WorkspaceId,
-    code: Code,
-    noun: &str,
-) -> Result<Loaded<A>, Failure> {
+fn of_workspace<A>(loaded: Loaded<A>, workspace: WorkspaceId, code: Code, noun: &str) -> Result<Loaded<A>, Failure> {
     if loaded.workspace == Some(workspace.0) { Ok(loaded) } else { Err(Rejection::not_found(code, noun).into()) }
 }
 
@@ -120,7 +115,8 @@ pub async fn change<A: Decider>(
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let loaded = if attempt == 1 { app.store().recall(target.0).await? } else { app.store().load(target.0).await? };
+        let loaded =
+            if attempt == 1 { app.store().recall(target.0).await? } else { app.store().load(target.0).await? };
         let may_be_behind = loaded.recalled;
         let staged = stage_change(app, context, loaded, target, expected_version, &command).await;
         let (unit, loaded, events) = match staged {

@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn a_version_without_a_way_to_ours_is_refused_in_words() {
-        let newer = |v: &str| format!("event a.b version {v} is not known to this build; it was written by a newer one");
+        let newer =
+            |v: &str| format!("event a.b version {v} is not known to this build; it was written by a newer one");
         assert_eq!(error("4", "3"), newer("4"));
         assert_eq!(error("10", "9"), newer("10"), "versions are numbers, not texts");
         assert_eq!(error("3-beta", "3"), newer("3-beta"));

@@ -7,7 +7,11 @@ use domain::{
 use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::{EventStore, NewEvent, cache::Size, snapshot::{Opened, Snapshot}};
+use crate::{
+    EventStore, NewEvent,
+    cache::Size,
+    snapshot::{Opened, Snapshot},
+};
 
 /// From a known state on: its last event (without the payload), to see that the log holds it, and what came after.
 const TAIL: &str = "

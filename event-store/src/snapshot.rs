@@ -67,7 +67,10 @@ impl Snapshot {
         };
         let digest: Vec<u8> = row.try_get("snapshot_digest")?;
         let is_whole = digest == snapshot.digest();
-        Ok(Some((sequence, if is_whole { snapshot.open().map_err(|e| e.to_string()) } else { Err("it is damaged".into()) })))
+        Ok(Some((
+            sequence,
+            if is_whole { snapshot.open().map_err(|e| e.to_string()) } else { Err("it is damaged".into()) },
+        )))
     }
 
     fn open<A: Decider>(self) -> serde_json::Result<Loaded<A>> {
@@ -184,9 +187,8 @@ async fn work(pool: &PgPool, job: Job) -> Result<(), Fault> {
 impl EventStore {
     /// Deletes snapshots that other builds left, once they are a week old. Gives their number.
     pub async fn sweep_snapshots(&self) -> Result<u64, sqlx::Error> {
-        let sql = format!(
-            "delete from log.snapshots where shape <> $1 and created_at < now() - interval '{OTHER_SHAPES}'"
-        );
+        let sql =
+            format!("delete from log.snapshots where shape <> $1 and created_at < now() - interval '{OTHER_SHAPES}'");
         Ok(sqlx::query(&sql).bind(FOLD_FINGERPRINT).execute(self.pool()).await?.rows_affected())
     }
 }

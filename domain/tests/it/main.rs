@@ -1,1 +1,3 @@
-//! x
+//! The domain from outside.
+
+mod golden;

@@ -3,6 +3,9 @@
 #[path = "../../../tests/support/postgres.rs"]
 mod postgres;
 
+mod load;
+mod probe;
+
 use std::collections::{BTreeMap, HashSet};
 
 use domain::{
