@@ -15,7 +15,7 @@ use domain::{
     ids::{OrganizationId, WorkspaceId},
     workspace::{Workspace, WorkspaceCommand},
 };
-use event_store::{Append, DatabaseRole, EventStore, NewEvent, StreamAppend, connect_pool};
+use event_store::{Append, DatabaseRole, EventStore, NewEvent, Options, StreamAppend, connect_pool};
 use uuid::Uuid;
 
 use crate::{
@@ -69,7 +69,7 @@ pub fn run(report: &mut Report, quick: bool) -> Result<(), String> {
 async fn commands(url: &str, callers: usize, time: Duration) -> Result<f64, String> {
     let fault = |e: &dyn std::fmt::Display| e.to_string();
     let pool = connect_pool(url, DatabaseRole::Writer, 20).await.map_err(|e| fault(&e))?;
-    let store = EventStore::open(pool.clone(), 2).await.map_err(|e| fault(&e))?;
+    let store = EventStore::open(pool.clone(), Options::default()).await.map_err(|e| fault(&e))?;
     let before = stored(&pool).await?;
     let done = Arc::new(AtomicU64::new(0));
     let began = Instant::now();

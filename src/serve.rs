@@ -4,7 +4,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use commands::{App, ports::Ports};
-use event_store::{DatabaseRole, EventStore, connect_pool};
+use event_store::{DatabaseRole, EventStore, Options, connect_pool};
 use executors::{Liveness, Node, Roles, addresses::Addresses, planner::WorkspacePlanner, tester::Tester};
 use integrations::{
     egress::{Egress, EgressPolicy},
@@ -82,7 +82,7 @@ pub async fn wire(settings: &Settings, engines: &Engines, listener: &TcpListener
     let writer = connect_pool(url, DatabaseRole::Writer, 12).await.context("the database cannot be reached")?;
     let projector_pool = connect_pool(url, DatabaseRole::Projector, 5).await?;
     let api_pool = connect_pool(url, DatabaseRole::Api, 12).await?;
-    let store = EventStore::open(writer.clone(), 2).await?;
+    let store = EventStore::open(writer.clone(), Options::default()).await?;
     let vault = Vault::open(writer.clone(), master).await?;
     let nats = settings::nats::connect(&engines.nats_url).await?;
     let egress = Egress::new(policy(settings, engines, listener)?)?;

@@ -36,10 +36,12 @@ impl<'a> Unit<'a> {
     /// Decides and remembers the events; `loaded` moves on. Gives the events.
     pub fn stage<A: Decider>(&mut self, loaded: &mut Loaded<A>, command: A::Command) -> Result<Vec<A::Event>, Failure> {
         let events = loaded.state.decide(command)?;
-        let mut new = Vec::with_capacity(events.len());
-        for event in &events {
-            new.push(NewEvent::of(self.app.new_id::<Uuid>(), event)?);
-            loaded.state.apply(event.clone());
+        let expected = loaded.sequence;
+        let new: Result<Vec<_>, _> =
+            events.iter().map(|event| NewEvent::of(self.app.new_id::<Uuid>(), event)).collect();
+        let new = new?;
+        for (event, stored) in events.iter().zip(&new) {
+            loaded.advance(event.clone(), stored, self.workspace.0);
         }
         let index = self.streams.iter().position(|s| s.aggregate_type == A::TYPE && s.aggregate_id == loaded.id);
         match index {
@@ -48,12 +50,10 @@ impl<'a> Unit<'a> {
             None => self.streams.push(StreamAppend {
                 aggregate_type: A::TYPE,
                 aggregate_id: loaded.id,
-                expected: loaded.sequence,
+                expected,
                 events: new,
             }),
         }
-        loaded.sequence += events.len() as i64;
-        loaded.workspace = Some(self.workspace.0);
         Ok(events)
     }
 
@@ -71,11 +71,19 @@ impl<'a> Unit<'a> {
         let appended = self.app.store().append(append).await?;
         Ok(Done { value, at: appended.at })
     }
+
+    /// The same, and the store keeps the state of one of the streams, which is the committed one by then.
+    pub async fn commit_keeping<A: Decider, T>(self, value: T, loaded: Loaded<A>) -> Outcome<T> {
+        let app = self.app;
+        let done = self.commit(value).await?;
+        app.store().keep(loaded);
+        Ok(done)
+    }
 }
 
 /// A new, empty stream.
 pub fn fresh<A: Decider>(id: Uuid) -> Loaded<A> {
-    Loaded { id, state: A::default(), sequence: 0, workspace: None }
+    Loaded::fresh(id)
 }
 
 /// Loads a stream of the actor's workspace; another tenant's is not found.
@@ -86,11 +94,17 @@ pub async fn owned<A: Decider>(
     code: Code,
     noun: &str,
 ) -> Result<Loaded<A>, Failure> {
-    let loaded = app.store().load::<A>(id).await?;
+    of_workspace(app.store().load::<A>(id).await?, workspace, code, noun)
+}
+
+fn of_workspace<A>(loaded: Loaded<A>, workspace: WorkspaceId, code: Code, noun: &str) -> Result<Loaded<A>, Failure> {
     if loaded.workspace == Some(workspace.0) { Ok(loaded) } else { Err(Rejection::not_found(code, noun).into()) }
 }
 
 /// Changes one stream; a lost race is loaded and decided again, unless the caller named the version it saw.
+///
+/// It decides on the cached state first, without asking the log: the append sees whether that was the present one. What
+/// is not appended (a refusal, nothing to do) is said of a state that the log was asked for.
 pub async fn change<A: Decider>(
     app: &App,
     context: &Context,
@@ -98,20 +112,40 @@ pub async fn change<A: Decider>(
     expected_version: Option<i64>,
     command: impl Fn(&A) -> Result<A::Command, Failure>,
 ) -> Outcome<Vec<A::Event>> {
-    let (id, code, noun) = target;
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let mut loaded = owned::<A>(app, context.actor.workspace, id, code, noun).await?;
-        check_version(loaded.sequence, expected_version)?;
-        let command = command(&loaded.state)?;
-        let mut unit = Unit::new(app, context).await?;
-        let events = unit.stage(&mut loaded, command)?;
-        match unit.commit(events).await {
+        let loaded =
+            if attempt == 1 { app.store().recall(target.0).await? } else { app.store().load(target.0).await? };
+        let may_be_behind = loaded.recalled;
+        let staged = stage_change(app, context, loaded, target, expected_version, &command).await;
+        let (unit, loaded, events) = match staged {
+            Ok((_, _, events)) if may_be_behind && events.is_empty() => continue,
+            Err(_) if may_be_behind => continue,
+            other => other?,
+        };
+        match unit.commit_keeping(events, loaded).await {
             Err(failure) if failure.is_conflict() && attempt < ATTEMPTS => continue,
             other => return other,
         }
     }
+}
+
+/// Everything of a change but its append.
+async fn stage_change<'a, A: Decider>(
+    app: &'a App,
+    context: &Context,
+    loaded: Loaded<A>,
+    (_, code, noun): (Uuid, Code, &str),
+    expected_version: Option<i64>,
+    command: &impl Fn(&A) -> Result<A::Command, Failure>,
+) -> Result<(Unit<'a>, Loaded<A>, Vec<A::Event>), Failure> {
+    let mut loaded = of_workspace(loaded, context.actor.workspace, code, noun)?;
+    check_version(loaded.sequence, expected_version)?;
+    let command = command(&loaded.state)?;
+    let mut unit = Unit::new(app, context).await?;
+    let events = unit.stage(&mut loaded, command)?;
+    Ok((unit, loaded, events))
 }
 
 pub fn check_version(sequence: i64, expected: Option<i64>) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use cqrs_es::Aggregate;
 use crate::{error::Rejection, event::EventSet};
 
 /// What every aggregate here is: its events are an `EventSet`, its refusals a `Rejection`.
-pub trait Decider: Aggregate<Event: EventSet, Error = Rejection, Services = ()> {
+pub trait Decider: Aggregate<Event: EventSet, Error = Rejection, Services = ()> + Clone + 'static {
     /// Pure: time, ids and sealed values come in with the command.
     fn decide(&self, command: Self::Command) -> Result<Vec<Self::Event>, Rejection>;
 }

@@ -5,7 +5,10 @@ use cqrs_es::DomainEvent;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::actor::Metadata;
+use crate::{
+    actor::Metadata,
+    upcast::{STEPS, Step, upcast},
+};
 
 /// Place of an event in the log's one order: `(generation, transaction_id, position)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -67,16 +70,22 @@ impl RecordedEvent {
     }
 }
 
+/// Why a stored event is no event to this build.
 #[derive(Debug, thiserror::Error)]
-#[error("an event of type {event_type} cannot be read: {reason}")]
-pub struct DecodeError {
-    pub event_type: String,
-    pub reason: String,
+pub enum DecodeError {
+    #[error("an event of type {event_type} cannot be read: {reason}")]
+    Unreadable { event_type: String, reason: String },
+    #[error("event {event_type} version {version} is not known to this build; it was written by a newer one")]
+    Newer { event_type: String, version: String },
 }
 
 impl DecodeError {
     pub fn new(event_type: &str, reason: impl std::fmt::Display) -> Self {
-        Self { event_type: event_type.to_owned(), reason: reason.to_string() }
+        Self::Unreadable { event_type: event_type.to_owned(), reason: reason.to_string() }
+    }
+
+    pub fn newer(event_type: &str, version: &str) -> Self {
+        Self::Newer { event_type: event_type.to_owned(), version: version.to_owned() }
     }
 }
 
@@ -84,6 +93,9 @@ impl DecodeError {
 pub trait EventSet: DomainEvent {
     /// `(name, version)` of each member, in declaration order.
     const NAMES: &'static [(&'static str, &'static str)];
+
+    /// How payloads of older versions are lifted.
+    const UPCASTERS: &'static [Step] = STEPS;
 
     /// The payload alone, as stored: the members' fields, without the name.
     fn encode(&self) -> Result<String, DecodeError> {
@@ -97,10 +109,14 @@ pub trait EventSet: DomainEvent {
             .ok_or_else(|| DecodeError::new(&event_type, "unexpected shape"))
     }
 
-    /// Reads a payload of any version this build knows, upcasting old ones.
+    /// Reads a payload of any version this build knows, upcasting old ones. What a newer build wrote is refused: it
+    /// might parse by luck and mean something else.
     fn decode(event_type: &str, event_version: &str, payload: &str) -> Result<Self, DecodeError> {
-        let upcast = crate::upcast::upcast(event_type, event_version, payload)?;
-        let text = format!("{{\"type\":\"{event_type}\",\"data\":{upcast}}}");
+        let Some((_, current)) = Self::NAMES.iter().find(|(name, _)| *name == event_type) else {
+            return Err(DecodeError::newer(event_type, event_version));
+        };
+        let payload = upcast(Self::UPCASTERS, event_type, event_version, current, payload)?;
+        let text = format!("{{\"type\":\"{event_type}\",\"data\":{payload}}}");
         serde_json::from_str(&text).map_err(|e| DecodeError::new(event_type, e))
     }
 }

@@ -22,8 +22,11 @@ pub mod policy;
 pub mod reservation;
 pub mod sealed;
 pub mod session;
-mod upcast;
+pub mod upcast;
 pub mod user;
 pub mod webhook;
 pub mod workflow;
 pub mod workspace;
+
+/// Names the sources of this crate, in 16 hex digits: states that were folded by equal sources have equal shapes.
+pub const FOLD_FINGERPRINT: &str = env!("DOMAIN_FOLD_FINGERPRINT");

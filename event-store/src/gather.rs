@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::TryStreamExt;
-use sqlx::{PgPool, Row};
+use sqlx::{PgPool, Row, postgres::PgRow};
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
@@ -17,28 +17,25 @@ use crate::append::StreamKey;
 
 /// Streams a query.
 const MAX_KEYS: usize = 128;
-const SQL: &str = "select k.n, e.workspace_id, e.sequence, e.event_type, e.event_version, e.payload \
-     from unnest($1::text[], $2::uuid[], $3::int8[]) with ordinality as k (t, i, s, n) \
-     cross join lateral (select workspace_id, sequence, event_type, event_version, payload::text as payload \
-                           from log.events \
-                          where aggregate_type = k.t and aggregate_id = k.i and sequence >= k.s \
-                          order by sequence) as e \
-     order by k.n, e.sequence";
-
-/// One event of a stream, as far as folding needs it.
-#[derive(Debug, Clone)]
-pub(crate) struct StreamRow {
-    pub workspace_id: Uuid,
-    pub sequence: i64,
-    pub event_type: String,
-    pub event_version: String,
-    pub payload: String,
-}
+/// From a known state on: its last event (without the payload), to see that the log holds it, and what came after. Of a
+/// stream of which nothing is known: the newest snapshot, in the first row, and what came after that; one row at least.
+const SQL: &str = "select k.n, s.sequence as snapshot_sequence, s.workspace_id as snapshot_workspace, \
+            s.event_id as snapshot_event, s.digest as snapshot_digest, \
+            case when e.sequence is null or e.sequence = s.sequence then s.state::text else '' end as snapshot_state, \
+            e.workspace_id, e.sequence, e.event_id, e.event_type, e.event_version, \
+            case when e.sequence > coalesce(k.known, s.sequence, 0) then e.payload::text end as payload \
+       from unnest($1::text[], $2::uuid[], $3::int8[]) with ordinality as k (t, i, known, n) \
+       left join log.snapshots s on k.known is null and s.aggregate_type = k.t and s.aggregate_id = k.i and s.shape = $4 \
+       left join lateral ( \
+         select * from log.events \
+          where aggregate_type = k.t and aggregate_id = k.i and sequence >= coalesce(k.known, s.sequence, 1) \
+          order by sequence \
+       ) e on true";
 
 struct Wanted {
     key: StreamKey,
-    from: i64,
-    answer: oneshot::Sender<Result<Vec<StreamRow>, Arc<sqlx::Error>>>,
+    known: Option<i64>,
+    answer: oneshot::Sender<Result<Vec<PgRow>, Arc<sqlx::Error>>>,
 }
 
 #[derive(Default)]
@@ -99,10 +96,11 @@ impl Gather {
         Self { queue }
     }
 
-    /// The stream's events from `from` on, as committed at some time after this was called.
-    pub(crate) async fn stream(&self, key: StreamKey, from: i64) -> Result<Vec<StreamRow>, Arc<sqlx::Error>> {
+    /// A stream's rows, in the order of their sequences, as committed at some time after this was called. With `known`,
+    /// from that sequence on; else from its newest snapshot on.
+    pub(crate) async fn stream(&self, key: StreamKey, known: Option<i64>) -> Result<Vec<PgRow>, Arc<sqlx::Error>> {
         let (answer, rows) = oneshot::channel();
-        self.queue.lock().wanted.push_back(Wanted { key, from, answer });
+        self.queue.lock().wanted.push_back(Wanted { key, known, answer });
         self.queue.ready.notify_one();
         rows.await.unwrap_or_else(|_| Err(Arc::new(sqlx::Error::PoolClosed)))
     }
@@ -135,24 +133,25 @@ async fn serve(pool: &PgPool, batch: Vec<Wanted>) {
     }
 }
 
-async fn read(pool: &PgPool, batch: &[Wanted]) -> Result<Vec<Vec<StreamRow>>, sqlx::Error> {
+async fn read(pool: &PgPool, batch: &[Wanted]) -> Result<Vec<Vec<PgRow>>, sqlx::Error> {
     let types: Vec<&str> = batch.iter().map(|w| w.key.0).collect();
     let ids: Vec<Uuid> = batch.iter().map(|w| w.key.1).collect();
-    let from: Vec<i64> = batch.iter().map(|w| w.from).collect();
-    let mut streams: Vec<Vec<StreamRow>> = batch.iter().map(|_| Vec::new()).collect();
-    let mut rows = sqlx::query(SQL).bind(types).bind(ids).bind(from).fetch(pool);
+    let known: Vec<Option<i64>> = batch.iter().map(|w| w.known).collect();
+    let mut streams: Vec<Vec<PgRow>> = batch.iter().map(|_| Vec::new()).collect();
+    let query = sqlx::query(SQL).bind(types).bind(ids).bind(known).bind(domain::FOLD_FINGERPRINT);
+    let mut rows = query.fetch(pool);
     while let Some(row) = rows.try_next().await? {
         let n: i64 = row.try_get("n")?;
         // `with ordinality` counts from 1.
         let slot = usize::try_from(n - 1).ok().and_then(|n| streams.get_mut(n));
-        let slot = slot.ok_or_else(|| sqlx::Error::Protocol("a row of no stream that was asked for".into()))?;
-        slot.push(StreamRow {
-            workspace_id: row.try_get("workspace_id")?,
-            sequence: row.try_get("sequence")?,
-            event_type: row.try_get("event_type")?,
-            event_version: row.try_get("event_version")?,
-            payload: row.try_get("payload")?,
-        });
+        slot.ok_or_else(|| sqlx::Error::Protocol("a row of no stream that was asked for".into()))?.push(row);
+    }
+    let sequence_of = |row: &PgRow| row.try_get::<Option<i64>, _>("sequence").ok();
+    for rows in &mut streams {
+        // They come in order, from one outer row; SQL does not promise that.
+        if !rows.is_sorted_by_key(sequence_of) {
+            rows.sort_by_key(sequence_of);
+        }
     }
     Ok(streams)
 }

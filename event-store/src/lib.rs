@@ -5,6 +5,7 @@
 
 mod append;
 mod blobs;
+mod cache;
 mod checkpoint;
 mod feed;
 mod follow;
@@ -14,8 +15,10 @@ mod hash_record;
 mod idempotency;
 mod lag;
 mod load;
+mod options;
 mod pool;
 mod read;
+mod snapshot;
 mod storable;
 mod tail;
 mod writer;
@@ -24,6 +27,7 @@ use std::sync::Arc;
 
 pub use append::{Append, AppendError, Appended, MAX_COMMAND, MAX_PAYLOAD, NewEvent, StreamAppend};
 pub use blobs::{BlobError, read_blob};
+pub use cache::CacheStats;
 pub use checkpoint::{Checkpoint, advance, checkpoint, checkpoints};
 pub use follow::{FollowError, Follower};
 pub use group::{GroupError, GroupOptions, Member, partition_of};
@@ -31,12 +35,15 @@ pub use hash_record::hash_record;
 pub use idempotency::{Claim, Remembered};
 pub use lag::{ConsumerLag, HELD_TOO_LONG, LogHealth, MOST_COUNTED, OldestTransaction};
 pub use load::{LoadError, Loaded};
+pub use options::Options;
 pub use pool::{ClusterIdentity, DatabaseRole, cluster_of, connect_pool, migrate};
 pub use read::{EVENT_COLUMNS, event_of, read_after, read_event, read_stream};
 pub use sqlx::Error as DatabaseError;
 use sqlx::PgPool;
 pub use tail::Tail;
 pub use writer::AppendStats;
+
+use self::{gather::Gather, writer::Writer};
 
 /// Why the log cannot be opened: each is one clear sentence for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -65,25 +72,31 @@ pub struct EventStore {
 struct Inner {
     pool: PgPool,
     generation: i32,
-    writer: writer::Writer,
-    gather: gather::Gather,
+    writer: Writer,
+    gather: Gather,
     tail: Tail,
     feed: feed::Feed,
     first_seen: lag::FirstSeen,
+    cache: Arc<cache::Cache>,
+    snapshots: snapshot::Snapshots,
 }
 
 impl EventStore {
     /// Opens the log: checks schema and cluster, starts the writers and the wake-up tasks.
     ///
-    /// `pool` logs in as `apiq_writer`; `max_writers` batches may commit at once.
-    pub async fn open(pool: PgPool, max_writers: usize) -> Result<Self, OpenError> {
+    /// `pool` logs in as `apiq_writer`.
+    pub async fn open(pool: PgPool, options: Options) -> Result<Self, OpenError> {
         let generation = pool::check_cluster(&mut *pool.acquire().await?).await?;
         let tail = Tail::start(pool.clone());
         let feed = feed::Feed::start(pool.clone(), tail.clone());
-        let writer = writer::Writer::start(pool.clone(), generation, tail.clone(), max_writers, || ());
-        let gather = gather::Gather::start(pool.clone(), 2);
+        let cache = Arc::new(cache::Cache::new(options.cache_bytes));
+        let snapshots = snapshot::Snapshots::start(pool.clone(), options.snapshot_every, cache.clone());
+        let known = cache.clone();
+        let writer = Writer::start(pool.clone(), generation, tail.clone(), options.writers, move || known.forget());
+        let gather = Gather::start(pool.clone(), options.readers);
         let first_seen = lag::FirstSeen::default();
-        Ok(Self { inner: Arc::new(Inner { pool, generation, writer, gather, tail, feed, first_seen }) })
+        let inner = Inner { pool, generation, writer, gather, tail, feed, first_seen, cache, snapshots };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Appends one command's events: all or none, in one atomic step, over one or several streams.

@@ -40,7 +40,7 @@ pub fn start(node: &Node, roles: Roles, shutdown: &CancellationToken) -> JoinSet
     let Node { app, egress, nats, liveness, reads, read_models, database_url, limits } = node.clone();
     if roles.relay {
         parts.spawn(relay::run(app.store().clone(), nats.clone(), database_url, shutdown.clone()));
-        parts.spawn(sweep_keys(app.clone(), shutdown.clone()));
+        parts.spawn(sweep(app.clone(), shutdown.clone()));
     }
     if roles.executor {
         let executor = Executor::new(app.clone(), egress.clone(), liveness.clone(), shutdown.clone());
@@ -54,8 +54,8 @@ pub fn start(node: &Node, roles: Roles, shutdown: &CancellationToken) -> JoinSet
     parts
 }
 
-/// Clients' idempotency keys are forgotten after a day.
-async fn sweep_keys(app: App, shutdown: CancellationToken) {
+/// Clients' idempotency keys are forgotten after a day, other builds' snapshots after a week.
+async fn sweep(app: App, shutdown: CancellationToken) {
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -63,6 +63,9 @@ async fn sweep_keys(app: App, shutdown: CancellationToken) {
         }
         if let Err(error) = app.store().sweep_idempotency_keys().await {
             tracing::warn!(%error, "idempotency keys could not be swept");
+        }
+        if let Err(error) = app.store().sweep_snapshots().await {
+            tracing::warn!(%error, "snapshots of other builds could not be swept");
         }
     }
 }

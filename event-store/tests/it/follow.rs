@@ -159,7 +159,7 @@ async fn an_event_that_another_server_does_not_have_is_told() {
     let mut cluster = Cluster::start().await;
     event_store::migrate(&cluster.url("postgres"), false).await.unwrap();
     let pool = connect_pool(&cluster.url("postgres"), DatabaseRole::Writer, 5).await.unwrap();
-    let store = EventStore::open(pool, 1).await.unwrap();
+    let store = EventStore::open(pool, event_store::Options::default()).await.unwrap();
     let (mut a, mut b) = (store.follow(LogPosition::START), store.follow(LogPosition::START));
     add(&store, "kept").await;
     next(&mut a, 9).await;

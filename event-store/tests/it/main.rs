@@ -12,6 +12,8 @@ mod cluster;
 mod postgres;
 
 mod append;
+mod load;
+mod probe;
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -21,8 +23,8 @@ use domain::{
     organization::{Organization, OrganizationEvent},
 };
 use event_store::{
-    Append, AppendError, Claim, DatabaseRole, EventStore, NewEvent, StreamAppend, advance, checkpoint, connect_pool,
-    read_after, read_event,
+    Append, AppendError, Claim, DatabaseRole, EventStore, NewEvent, Options, StreamAppend, advance, checkpoint,
+    connect_pool, read_after, read_event,
 };
 use postgres::Database;
 use sqlx::{Connection, Executor};
@@ -48,7 +50,7 @@ fn append(streams: Vec<StreamAppend>) -> Append {
 
 async fn open(database: &Database) -> EventStore {
     let pool = connect_pool(&database.url, DatabaseRole::Writer, 10).await.unwrap();
-    EventStore::open(pool, 2).await.unwrap()
+    EventStore::open(pool, Options::default()).await.unwrap()
 }
 
 async fn sequence(store: &EventStore, id: Uuid) -> i64 {
@@ -287,10 +289,10 @@ async fn another_cluster_is_refused_until_it_is_adopted() {
     let mut owner = database.connect().await;
     owner.execute("update log.cluster set system_identifier = 'elsewhere'").await.unwrap();
     let pool = connect_pool(&database.url, DatabaseRole::Writer, 4).await.unwrap();
-    let error = EventStore::open(pool.clone(), 1).await.err().expect("refused");
+    let error = EventStore::open(pool.clone(), Options::default()).await.err().expect("refused");
     assert!(error.to_string().contains("--adopt"), "{error}");
     event_store::migrate(&database.url, true).await.unwrap();
-    assert_eq!(EventStore::open(pool, 1).await.unwrap().generation(), 2);
+    assert_eq!(EventStore::open(pool, Options::default()).await.unwrap().generation(), 2);
 }
 
 #[tokio::test]

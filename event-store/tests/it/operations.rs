@@ -34,7 +34,7 @@ async fn pool(url: &str) -> PgPool {
 }
 
 async fn open(url: &str) -> EventStore {
-    EventStore::open(pool(url).await, 2).await.unwrap()
+    EventStore::open(pool(url).await, event_store::Options::default()).await.unwrap()
 }
 
 async fn add(store: &EventStore, name: &str) {
@@ -82,7 +82,8 @@ async fn age(cluster: &Cluster, by: usize) {
 /// Refused as it is, taken after the adoption; old events come before new ones, and the checkpoint means what it meant.
 async fn adopts(cluster: &Cluster, at: LogPosition) {
     let url = cluster.url("apiq");
-    let refused = EventStore::open(pool(&url).await, 1).await.err().expect("another cluster's log");
+    let refused =
+        EventStore::open(pool(&url).await, event_store::Options::default()).await.err().expect("another cluster's log");
     assert!(matches!(refused, OpenError::OtherCluster) && refused.to_string().contains("--adopt"), "{refused}");
     migrate(&url, true).await.unwrap();
     let store = open(&url).await;
@@ -355,9 +356,11 @@ async fn a_killed_server_loses_a_follower_nothing() {
 async fn a_schema_of_another_version_is_refused() {
     let cluster = Cluster::start().await;
     let url = cluster.url("postgres");
-    let why = async || EventStore::open(pool(&url).await, 1).await.err().expect("refused").to_string();
+    let why = async || {
+        EventStore::open(pool(&url).await, event_store::Options::default()).await.err().expect("refused").to_string()
+    };
     let bare = PgPool::connect(&url).await.unwrap();
-    let error = EventStore::open(bare, 1).await.err().expect("refused");
+    let error = EventStore::open(bare, event_store::Options::default()).await.err().expect("refused");
     assert!(matches!(error, OpenError::Schema(_)), "{error}");
     migrate(&url, false).await.unwrap();
     open(&url).await;

@@ -12,7 +12,7 @@ use domain::{
     event::{EventSet, LogPosition},
     sealed::{Sealed, Stored},
 };
-use event_store::{Append, DatabaseRole, EventStore, NewEvent, StreamAppend, connect_pool};
+use event_store::{Append, DatabaseRole, EventStore, NewEvent, Options, StreamAppend, connect_pool};
 use projections::{Projector, ReadModels, SystemReads};
 use tokio::{sync::oneshot, task::JoinHandle};
 use uuid::Uuid;
@@ -64,7 +64,7 @@ impl Log {
     pub async fn fresh() -> Log {
         let database = Database::fresh().await;
         let pool = connect_pool(&database.url, DatabaseRole::Writer, 4).await.unwrap();
-        let store = EventStore::open(pool, 2).await.unwrap();
+        let store = EventStore::open(pool, Options::default()).await.unwrap();
         Log { database, store, sequences: HashMap::new() }
     }
 

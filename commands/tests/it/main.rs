@@ -1,0 +1,6 @@
+//! Use cases against a real Postgres.
+
+#[path = "../../../tests/support/postgres.rs"]
+mod postgres;
+
+mod change;
