@@ -108,7 +108,13 @@ async fn one(store: &EventStore) -> Result<(), String> {
     let events = loaded.state.decide(create).map_err(|e| e.to_string())?;
     let events =
         events.iter().map(|e| NewEvent::of(event_id, e)).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
-    let stream = StreamAppend { aggregate_type: "workspace", aggregate_id: id, expected: loaded.sequence, events };
+    let stream = StreamAppend {
+        aggregate_type: "workspace",
+        aggregate_id: id,
+        expected: loaded.sequence,
+        predecessor: None,
+        events,
+    };
     let append = Append { workspace_id: WorkspaceId(id).0, streams: vec![stream], metadata: metadata(), claim: None };
     store.append(append).await.map(|_| ()).map_err(|e| e.to_string())
 }

@@ -36,7 +36,7 @@ impl<'a> Unit<'a> {
     /// Decides and remembers the events; `loaded` moves on. Gives the events.
     pub fn stage<A: Decider>(&mut self, loaded: &mut Loaded<A>, command: A::Command) -> Result<Vec<A::Event>, Failure> {
         let events = loaded.state.decide(command)?;
-        let expected = loaded.sequence;
+        let (expected, predecessor) = (loaded.sequence, loaded.last_event());
         let new: Result<Vec<_>, _> =
             events.iter().map(|event| NewEvent::of(self.app.new_id::<Uuid>(), event)).collect();
         let new = new?;
@@ -51,6 +51,7 @@ impl<'a> Unit<'a> {
                 aggregate_type: A::TYPE,
                 aggregate_id: loaded.id,
                 expected,
+                predecessor,
                 events: new,
             }),
         }

@@ -33,6 +33,9 @@ pub struct StreamAppend {
     pub aggregate_id: Uuid,
     /// The stream's last sequence as it was loaded; 0 for a new stream.
     pub expected: i64,
+    /// The id of the event at `expected`, when it was loaded: the append looks whether the log still has that one there. A
+    /// standby that was promoted without it may have another.
+    pub predecessor: Option<Uuid>,
     pub events: Vec<NewEvent>,
 }
 

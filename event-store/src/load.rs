@@ -64,6 +64,11 @@ impl<A: Decider> Loaded<A> {
         }
     }
 
+    /// The id of the stream's last event, as it was loaded.
+    pub fn last_event(&self) -> Option<Uuid> {
+        self.last_event
+    }
+
     /// Moves on by an event that is about to be appended as `stored`.
     pub fn advance(&mut self, event: A::Event, stored: &NewEvent, workspace: Uuid) {
         self.push(event, self.sequence + 1, stored.event_id, workspace, stored.payload.len());

@@ -5,8 +5,10 @@ with input as (
     as t (command, aggregate_type, aggregate_id, sequence, event_type, event_version, payload, metadata, event_id,
           workspace_id)
 ),
+-- Where each command begins in each of its streams, and which event it was decided on (null: not told).
 heads as (
-  select command, aggregate_type, aggregate_id, min(sequence) as first from input group by 1, 2, 3
+  select * from unnest($16::int4[], $17::text[], $18::uuid[], $19::int8[], $20::uuid[])
+    as t (command, aggregate_type, aggregate_id, first, predecessor)
 ),
 -- The predecessor must be committed and the place free; this is seen before the transaction takes its id.
 conflicts as (
@@ -14,7 +16,8 @@ conflicts as (
    where exists (select from log.events e where e.aggregate_type = h.aggregate_type
                     and e.aggregate_id = h.aggregate_id and e.sequence = h.first)
       or (h.first > 1 and not exists (select from log.events e where e.aggregate_type = h.aggregate_type
-                    and e.aggregate_id = h.aggregate_id and e.sequence = h.first - 1))
+                    and e.aggregate_id = h.aggregate_id and e.sequence = h.first - 1
+                    and (h.predecessor is null or e.event_id = h.predecessor)))
 ),
 claims as (
   select * from unnest($12::int4[], $13::uuid[], $14::text[], $15::text[]) as t (command, workspace_id, key, request_hash)

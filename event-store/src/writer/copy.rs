@@ -19,9 +19,11 @@ const COLUMNS: i16 = 11;
 /// Draws positions, and tells which of the looked-up predecessors are not there.
 const PREPARE: &str = "select \
      (select array_agg(nextval('log.event_position')) from generate_series(1, $1)) as positions, \
-     (select array_agg(k.n) from unnest($2::text[], $3::uuid[], $4::int8[]) with ordinality as k (t, i, s, n) \
+     (select array_agg(k.n) from unnest($2::text[], $3::uuid[], $4::int8[], $5::uuid[]) with ordinality \
+                                   as k (t, i, s, p, n) \
        where not exists (select from log.events e \
-                          where e.aggregate_type = k.t and e.aggregate_id = k.i and e.sequence = k.s)) as missing";
+                          where e.aggregate_type = k.t and e.aggregate_id = k.i and e.sequence = k.s \
+                            and (k.p is null or e.event_id = k.p))) as missing";
 /// Tells the transaction of an event that was just committed, and draws positions for the next batch.
 const CONFIRM: &str = "select transaction_id::text as xid, \
      (select array_agg(nextval('log.event_position')) from generate_series(1, $4)) as positions \
@@ -80,18 +82,21 @@ async fn prepare(
     let needed = appends.iter().map(|a| a.events()).sum::<usize>().saturating_sub(positions.0.len());
     let mut commands = Vec::new();
     let (mut types, mut ids, mut sequences) = (Vec::<&str>::new(), Vec::<Uuid>::new(), Vec::<i64>::new());
+    let mut events = Vec::<Option<Uuid>>::new();
     for (index, append) in appends.iter().enumerate() {
         for stream in append.streams.iter().filter(|s| s.expected > 0 && unknown.contains(&s.key())) {
             commands.push(index);
             types.push(stream.aggregate_type);
             ids.push(stream.aggregate_id);
             sequences.push(stream.expected);
+            events.push(stream.predecessor);
         }
     }
     if needed == 0 && commands.is_empty() {
         return Ok(HashSet::new());
     }
-    let row = sqlx::query(PREPARE).bind(needed as i64).bind(types).bind(ids).bind(sequences).fetch_one(db).await?;
+    let query = sqlx::query(PREPARE).bind(needed as i64).bind(types).bind(ids).bind(sequences).bind(events);
+    let row = query.fetch_one(db).await?;
     positions.add(row.try_get("positions")?);
     let missing: Option<Vec<i64>> = row.try_get("missing")?;
     // `with ordinality` counts from 1.

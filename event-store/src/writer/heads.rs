@@ -1,4 +1,4 @@
-//! What the lanes know to be committed: the last sequences of streams they wrote or checked, on one timeline.
+//! What the lanes know to be committed: the last events of streams they wrote, on one timeline.
 //!
 //! The log never loses an event on one timeline, so a head that was seen committed is a predecessor that needs no second
 //! look, and a command that expects less has lost its race. Only the lanes' own connections teach it: what a pool's
@@ -8,6 +8,8 @@ use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
+
+use uuid::Uuid;
 
 use crate::append::StreamKey;
 
@@ -20,8 +22,15 @@ pub(super) struct Heads(Mutex<State>);
 #[derive(Default)]
 struct State {
     timeline: i64,
-    young: HashMap<StreamKey, i64>,
-    old: HashMap<StreamKey, i64>,
+    young: HashMap<StreamKey, Head>,
+    old: HashMap<StreamKey, Head>,
+}
+
+/// A stream's last event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    pub sequence: i64,
+    pub event_id: Uuid,
 }
 
 /// How a timeline relates to the newest one that was seen.
@@ -55,8 +64,8 @@ impl Heads {
         }
     }
 
-    /// The last sequence known to be committed. It may be behind, never ahead.
-    pub fn get(&self, timeline: i64, key: &StreamKey) -> Option<i64> {
+    /// The last event known to be committed. It may be behind, never ahead.
+    pub fn get(&self, timeline: i64, key: &StreamKey) -> Option<Head> {
         let state = self.lock();
         if state.timeline != timeline {
             return None;
@@ -64,14 +73,21 @@ impl Heads {
         state.young.get(key).or_else(|| state.old.get(key)).copied()
     }
 
-    pub fn learn(&self, timeline: i64, heads: impl IntoIterator<Item = (StreamKey, i64)>) {
+    /// A connection was lost: whatever is found after it, nothing is taken for granted.
+    pub fn forget(&self) {
+        let mut state = self.lock();
+        *state = State { timeline: state.timeline, ..State::default() };
+    }
+
+    pub fn learn(&self, timeline: i64, heads: impl IntoIterator<Item = (StreamKey, Head)>) {
         let mut state = self.lock();
         if state.timeline != timeline {
             return;
         }
-        for (key, sequence) in heads {
-            let known = state.young.get(&key).or_else(|| state.old.get(&key)).copied().unwrap_or(0);
-            state.young.insert(key, sequence.max(known));
+        for (key, head) in heads {
+            let known = state.young.get(&key).or_else(|| state.old.get(&key)).copied();
+            let newest = known.filter(|k| k.sequence > head.sequence).unwrap_or(head);
+            state.young.insert(key, newest);
             if state.young.len() >= HALF {
                 state.old = std::mem::take(&mut state.young);
             }
@@ -81,24 +97,26 @@ impl Heads {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
 
     fn key(n: u128) -> StreamKey {
         ("a", Uuid::from_u128(n))
     }
 
+    fn head(sequence: i64) -> Head {
+        Head { sequence, event_id: Uuid::from_u128(sequence as u128) }
+    }
+
     #[test]
     fn another_timeline_knows_nothing() {
         let heads = Heads::default();
         assert_eq!(heads.enter(1), Entered::New { first: true });
-        heads.learn(1, [(key(1), 5)]);
-        assert_eq!(heads.get(1, &key(1)), Some(5));
+        heads.learn(1, [(key(1), head(5))]);
+        assert_eq!(heads.get(1, &key(1)), Some(head(5)));
         assert_eq!(heads.enter(2), Entered::New { first: false });
         assert_eq!(heads.get(2, &key(1)), None);
         // A lane that is still on the old one teaches nothing and is told.
-        heads.learn(1, [(key(1), 6)]);
+        heads.learn(1, [(key(1), head(6))]);
         assert_eq!(heads.get(2, &key(1)), None);
         assert_eq!(heads.enter(1), Entered::Behind);
     }
@@ -107,10 +125,10 @@ mod tests {
     fn it_never_goes_back_and_stays_bounded() {
         let heads = Heads::default();
         heads.enter(1);
-        heads.learn(1, [(key(1), 5)]);
-        heads.learn(1, [(key(1), 3)]);
-        assert_eq!(heads.get(1, &key(1)), Some(5));
-        heads.learn(1, (10..10 + 3 * HALF as u128).map(|n| (key(n), 1)));
+        heads.learn(1, [(key(1), head(5))]);
+        heads.learn(1, [(key(1), head(3))]);
+        assert_eq!(heads.get(1, &key(1)), Some(head(5)));
+        heads.learn(1, (10..10 + 3 * HALF as u128).map(|n| (key(n), head(1))));
         let state = heads.lock();
         assert!(state.young.len() <= HALF && state.old.len() <= HALF);
         drop(state);

@@ -12,11 +12,11 @@ use tokio::time::Instant;
 use super::{
     Outcome, Shared,
     copy::{Positions, copy},
-    heads::Entered,
+    heads::{Entered, Head},
     queue::Waiting,
     settle, statement,
 };
-use crate::{Append, AppendError, append::StreamKey, pool};
+use crate::{Append, AppendError, StreamAppend, append::StreamKey, pool};
 
 /// From this many events on, COPY is cheaper than a statement.
 const COPY_FROM: usize = 12;
@@ -139,7 +139,7 @@ impl Lane {
     /// A newer event than the command knows is known to be committed.
     fn lost_race(&self, append: &Append) -> bool {
         let Some(line) = &self.line else { return false };
-        let head = |key| self.shared.heads.get(line.timeline, &key).unwrap_or(0);
+        let head = |key| self.shared.heads.get(line.timeline, &key).map_or(0, |h| h.sequence);
         append.streams.iter().any(|s| head(s.key()) > s.expected)
     }
 
@@ -192,6 +192,8 @@ impl Lane {
     /// After a lost connection: what is written is told as written; `None`: certainly not written, try again.
     async fn settled(&mut self, appends: &[&Append], deadline: Instant, error: &sqlx::Error) -> Vec<Option<Outcome>> {
         let lost = self.line.take().map(|line| line.backend);
+        self.shared.heads.forget();
+        (self.shared.moved)();
         let unavailable =
             |why: String| appends.iter().map(|_| Some(Err(AppendError::Unavailable(why.clone())))).collect();
         if Instant::now() >= deadline {
@@ -273,15 +275,22 @@ impl Lane {
     /// Streams of which the needed predecessor is not known to be committed.
     fn unknown(&self, appends: &[&Append]) -> HashSet<StreamKey> {
         let timeline = self.line.as_ref().map_or(0, |l| l.timeline);
-        let known = |key: &StreamKey, expected| expected == 0 || self.shared.heads.get(timeline, key) == Some(expected);
+        let known = |stream: &&StreamAppend| {
+            let same = |h: Head| h.sequence == stream.expected && stream.predecessor.is_none_or(|p| p == h.event_id);
+            stream.expected == 0 || self.shared.heads.get(timeline, &stream.key()).is_some_and(same)
+        };
         let streams = appends.iter().flat_map(|a| &a.streams);
-        streams.filter(|s| !known(&s.key(), s.expected)).map(|s| s.key()).collect()
+        streams.filter(|s| !known(s)).map(StreamAppend::key).collect()
     }
 
     fn learn(&self, appends: &[&Append], outcomes: &[Outcome]) {
         let Some(line) = &self.line else { return };
         let written = appends.iter().zip(outcomes).filter(|(_, o)| o.is_ok());
-        let heads = written.flat_map(|(a, _)| a.streams.iter().map(|s| (s.key(), s.end())));
+        let head = |s: &StreamAppend| {
+            let event_id = s.events.last()?.event_id;
+            Some((s.key(), Head { sequence: s.end(), event_id }))
+        };
+        let heads = written.flat_map(|(a, _)| a.streams.iter().filter_map(head));
         self.shared.heads.learn(line.timeline, heads);
     }
 

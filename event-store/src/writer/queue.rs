@@ -220,6 +220,7 @@ mod tests {
             aggregate_type: "a",
             aggregate_id: Uuid::from_u128(*id),
             expected: 0,
+            predecessor: None,
             events: vec![event.clone()],
         };
         let streams = ids.iter().map(stream).collect();

@@ -16,7 +16,8 @@ const ALONE: &str = "insert into log.events (generation, workspace_id, aggregate
 const ALONE_CHECKED: &str = "insert into log.events (generation, workspace_id, aggregate_type, aggregate_id, sequence, \
        event_type, event_version, payload, metadata, event_id) \
      select $1, $2, $3, $4, $5, $6, $7, $8::json, $9::json, $10 \
-      where exists (select from log.events where aggregate_type = $3 and aggregate_id = $4 and sequence = $5 - 1) \
+      where exists (select from log.events where aggregate_type = $3 and aggregate_id = $4 and sequence = $5 - 1 \
+                       and ($11::uuid is null or event_id = $11)) \
      returning transaction_id::text as xid, position";
 
 /// Several commands whose predecessors are known: one conflict fails them all, and `batch` sorts them out.
@@ -36,7 +37,7 @@ pub(super) async fn alone(
 ) -> Result<Option<Outcome>, sqlx::Error> {
     let ([stream], None) = (append.streams.as_slice(), &append.claim) else { return Ok(None) };
     let [event] = stream.events.as_slice() else { return Ok(None) };
-    let row = sqlx::query(if known { ALONE } else { ALONE_CHECKED })
+    let query = sqlx::query(if known { ALONE } else { ALONE_CHECKED })
         .bind(generation)
         .bind(append.workspace_id)
         .bind(stream.aggregate_type)
@@ -46,9 +47,9 @@ pub(super) async fn alone(
         .bind(&event.event_version)
         .bind(&event.payload)
         .bind(&append.metadata)
-        .bind(event.event_id)
-        .fetch_optional(db)
-        .await?;
+        .bind(event.event_id);
+    let query = if known { query } else { query.bind(stream.predecessor) };
+    let row = query.fetch_optional(db).await?;
     let Some(row) = row else { return Ok(Some(Err(AppendError::Conflict))) };
     let at = place(generation, row.try_get("xid")?, row.try_get("position")?)?;
     Ok(Some(Ok(Appended { at })))
@@ -139,6 +140,11 @@ struct Rows<'a> {
     metadata: Vec<&'a str>,
     event_id: Vec<Uuid>,
     workspace: Vec<Uuid>,
+    head_command: Vec<i32>,
+    head_type: Vec<&'a str>,
+    head_id: Vec<Uuid>,
+    head_first: Vec<i64>,
+    head_predecessor: Vec<Option<Uuid>>,
     claim_command: Vec<i32>,
     claim_workspace: Vec<Uuid>,
     claim_key: Vec<&'a str>,
@@ -148,7 +154,12 @@ struct Rows<'a> {
 impl<'a> Rows<'a> {
     fn add(&mut self, index: usize, append: &'a Append) {
         let command = index as i32;
-        for stream in &append.streams {
+        for stream in append.streams.iter().filter(|s| !s.events.is_empty()) {
+            self.head_command.push(command);
+            self.head_type.push(stream.aggregate_type);
+            self.head_id.push(stream.aggregate_id);
+            self.head_first.push(stream.expected + 1);
+            self.head_predecessor.push(stream.predecessor);
             for (offset, event) in (1i64..).zip(&stream.events) {
                 self.command.push(command);
                 self.aggregate_type.push(stream.aggregate_type);
@@ -187,5 +198,10 @@ impl<'a> Rows<'a> {
             .bind(&self.claim_workspace)
             .bind(&self.claim_key)
             .bind(&self.claim_hash)
+            .bind(&self.head_command)
+            .bind(&self.head_type)
+            .bind(&self.head_id)
+            .bind(&self.head_first)
+            .bind(&self.head_predecessor)
     }
 }

@@ -32,7 +32,8 @@ async fn noted(store: &EventStore, target: Uuid, from: i64, to: i64) {
         let until = to.min(expected + 100);
         let event = |n: i64| NewEvent::of(id(), &ProbeEvent::Noted { text: format!("note {n}") }).unwrap();
         let events = (expected + 1..=until).map(event).collect();
-        let stream = StreamAppend { aggregate_type: "probe", aggregate_id: target, expected, events };
+        let stream =
+            StreamAppend { aggregate_type: "probe", aggregate_id: target, expected, predecessor: None, events };
         store.append(append(vec![stream])).await.unwrap();
         expected = until;
     }
@@ -45,7 +46,7 @@ fn raw(target: Uuid, expected: i64, (event_type, version, payload): (&str, &str,
         event_version: version.into(),
         payload: payload.into(),
     };
-    StreamAppend { aggregate_type: "probe", aggregate_id: target, expected, events: vec![event] }
+    StreamAppend { aggregate_type: "probe", aggregate_id: target, expected, predecessor: None, events: vec![event] }
 }
 
 /// Sequences of the snapshots of a stream.
@@ -121,7 +122,13 @@ async fn a_kept_state_is_recalled_and_an_older_one_does_not_replace_it() {
     let stored = NewEvent::of(id(), &event).unwrap();
     second.advance(event, &stored, Uuid::from_u128(7));
     let events = vec![stored];
-    let two = StreamAppend { aggregate_type: "organization", aggregate_id: target, expected: first.sequence, events };
+    let two = StreamAppend {
+        aggregate_type: "organization",
+        aggregate_id: target,
+        expected: first.sequence,
+        predecessor: None,
+        events,
+    };
     store.append(append(vec![two])).await.unwrap();
     store.keep(second);
     store.keep(first);
@@ -149,7 +156,13 @@ async fn a_cached_state_of_another_history_is_dropped() {
     noted(&store, target, 2, 3).await;
     store.load::<Probe>(target).await.unwrap();
     sqlx::query(delete).bind(target).execute(&mut owner).await.unwrap();
-    store.append(append(vec![raw(target, 2, ("probe.noted", "2", r#"{"text":"other"}"#))])).await.unwrap();
+    let other = open(&database).await;
+    other.append(append(vec![raw(target, 2, ("probe.noted", "2", r#"{"text":"other"}"#))])).await.unwrap();
+    // Decided on the event that is gone: there is one at its place, but not that one.
+    let (mut stale, more) = (raw(target, 3, ("probe.noted", "2", r#"{"text":"more"}"#)), open(&database).await);
+    stale.predecessor = Some(id());
+    let refused = more.append(append(vec![stale])).await;
+    assert!(matches!(refused, Err(AppendError::Conflict)), "{refused:?}");
     assert_eq!(store.load::<Probe>(target).await.unwrap().state.texts, ["note 1", "note 2", "other"]);
     assert_eq!(store.recall::<Probe>(target).await.unwrap().state.texts[2], "other");
 }
@@ -390,7 +403,7 @@ async fn a_snapshot_holds_sealed_values_as_they_are() {
     };
     let logged_in = UserEvent::LoggedIn { session_id: SessionId(id()) };
     let events = [registered, logged_in].iter().map(|e| NewEvent::of(id(), e).unwrap()).collect();
-    let user = StreamAppend { aggregate_type: "user", aggregate_id: target, expected: 0, events };
+    let user = StreamAppend { aggregate_type: "user", aggregate_id: target, expected: 0, predecessor: None, events };
     store.append(append(vec![user])).await.unwrap();
     let loaded = store.load::<User>(target).await.unwrap();
     let mut owner = database.connect().await;

@@ -41,7 +41,7 @@ fn created(name: &str) -> NewEvent {
 
 fn stream(aggregate_id: Uuid, expected: i64, names: &[&str]) -> StreamAppend {
     let events = names.iter().map(|n| created(n)).collect();
-    StreamAppend { aggregate_type: "organization", aggregate_id, expected, events }
+    StreamAppend { aggregate_type: "organization", aggregate_id, expected, predecessor: None, events }
 }
 
 fn append(streams: Vec<StreamAppend>) -> Append {
@@ -305,7 +305,13 @@ async fn events_come_back_as_they_were() {
         OrganizationEvent::MemberAdded { user_id: UserId(id()), role: domain::actor::Role::Owner },
     ];
     let new = events.iter().map(|e| NewEvent::of(id(), e).unwrap()).collect();
-    let stream = StreamAppend { aggregate_type: "organization", aggregate_id: target, expected: 0, events: new };
+    let stream = StreamAppend {
+        aggregate_type: "organization",
+        aggregate_id: target,
+        expected: 0,
+        predecessor: None,
+        events: new,
+    };
     store.append(append(vec![stream])).await.unwrap();
     let read: Vec<OrganizationEvent> = all(&store).await.iter().map(|e| e.decode().unwrap()).collect();
     assert_eq!(read, events);

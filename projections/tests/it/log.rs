@@ -106,7 +106,13 @@ impl Log {
         };
         let append = Append {
             workspace_id: workspace,
-            streams: vec![StreamAppend { aggregate_type: aggregate, aggregate_id: id, expected, events }],
+            streams: vec![StreamAppend {
+                aggregate_type: aggregate,
+                aggregate_id: id,
+                expected,
+                predecessor: None,
+                events,
+            }],
             metadata: serde_json::to_string(&metadata).unwrap(),
             claim: None,
         };
