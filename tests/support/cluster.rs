@@ -152,8 +152,9 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         let Some(child) = &mut self.child else { return };
+        // A client that is just connecting keeps the server for a minute, and waits for this thread: then it is killed.
         let mut stop = command(&binaries().join("pg_ctl"), unprivileged());
-        stop.arg("-D").arg(self.dir.path().join("data")).args(["-m", "immediate", "-W", "stop"]);
+        stop.arg("-D").arg(self.dir.path().join("data")).args(["-m", "immediate", "-w", "-t", "3", "stop"]);
         let asked = stop.stdout(Stdio::null()).stderr(Stdio::null()).status();
         if !asked.is_ok_and(|s| s.success()) {
             child.kill().ok();

@@ -175,6 +175,29 @@ async fn one_partition_has_one_active_member_and_an_orderly_stop_repeats_nothing
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_that_join_at_once_handle_everything_once() {
+    let database = Database::fresh().await;
+    let stores = [open(&database).await, open(&database).await, open(&database).await];
+    let aggregates: Vec<Uuid> = (0..40).map(|_| id()).collect();
+    let book = Arc::new(Book::default());
+    add(&stores[0], &aggregates, 1).await;
+    // Each begins to take partitions before it has seen all others.
+    let members: Vec<_> = (0..6).map(|number| start(&stores[number % 3], 8, &book, number)).collect();
+    let members = futures::future::join_all(members).await;
+    for sequence in 2..=10 {
+        add(&stores[0], &aggregates, sequence).await;
+    }
+    until("all is handled", async || book.handled.load(Ordering::SeqCst) >= 400).await;
+    for (task, stop) in members {
+        stop.notify_one();
+        task.await.unwrap();
+    }
+    book.check(&aggregates, 10);
+    // Nobody crashed, so partitions were handed over behind their checkpoints.
+    assert_eq!(book.handled.load(Ordering::SeqCst), 400, "nothing came twice");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failing_or_panicking_handler_gets_the_same_events_again() {
     let database = Database::fresh().await;
     let store = open(&database).await;
