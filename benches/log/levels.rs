@@ -1,0 +1,192 @@
+//! Commands at 1, 8, 64 and 256 callers: with all roles beside them, and on the log alone.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    SUITE,
+    commands::{self, Measured, Workload},
+    cpu, database, memory,
+    pgbench::{self, pgbench},
+    stock,
+};
+use crate::{
+    Plan,
+    report::{Figure, Report},
+    server::Server,
+};
+
+/// Callers, and the promised ratio to pgbench.
+const LEVELS: [(usize, f64); 4] = [(1, 0.9), (8, 0.95), (64, 2.5), (256, 3.0)];
+/// pgbench has no more clients than this.
+const MOST_CLIENTS: usize = 64;
+/// Streams of 20 events that the second workload changes.
+const STREAMS: usize = 2_000;
+/// The level that is compared with the stock framework and looked at closely.
+const CLOSE: usize = 64;
+/// Milliseconds at that level, 99 of 100 commands.
+const P99: f64 = 5.0;
+
+/// What is measured at every level, and how it is called.
+pub struct Setting {
+    /// Of the rows: `commands` or `append_only`.
+    pub prefix: &'static str,
+    pub all_roles: bool,
+}
+
+impl Setting {
+    pub fn is_wanted(&self, plan: &Plan) -> bool {
+        LEVELS.iter().any(|(callers, _)| self.wants(plan, *callers))
+    }
+
+    fn wants(&self, plan: &Plan, callers: usize) -> bool {
+        plan.wants(&format!("{}_{callers}_vs_pgbench", self.prefix)) || self.wants_stock(plan, callers)
+    }
+
+    fn wants_stock(&self, plan: &Plan, callers: usize) -> bool {
+        self.all_roles && callers == CLOSE && plan.wants("commands_64_vs_stock")
+    }
+}
+
+/// The rounds of one level.
+#[derive(Default)]
+struct Rounds {
+    new: Vec<(f64, f64)>,
+    existing: Vec<(f64, f64)>,
+    /// As if the roles' work after the last acknowledgement belonged to the commands.
+    drained: Vec<(f64, f64)>,
+    p50: [Vec<f64>; 2],
+    p99: [Vec<f64>; 2],
+    conflicts: Vec<f64>,
+    stock_new: Vec<(f64, f64)>,
+    stock_existing: Vec<(f64, f64)>,
+    stock_failed: Vec<f64>,
+    peaks: Vec<(f64, f64)>,
+}
+
+pub async fn run(report: &mut Report, plan: &Plan, server: &Server, setting: &Setting) -> Result<(), String> {
+    database::run(&server.database_url, pgbench::TABLE).await?;
+    let mut columns = Vec::new();
+    for (callers, target) in LEVELS {
+        if !setting.wants(plan, callers) {
+            continue;
+        }
+        let with_stock = setting.wants_stock(plan, callers);
+        let level = Level { plan, server, setting, callers, with_stock };
+        let mut rounds = Rounds::default();
+        for _ in 0..if plan.quick { 1 } else { 3 } {
+            level.round(&mut rounds, &mut columns).await?;
+        }
+        level.tell(report, &rounds, target);
+    }
+    if !columns.is_empty() {
+        report.note(SUITE, cpu::table(&columns));
+    }
+    Ok(())
+}
+
+struct Level<'a> {
+    plan: &'a Plan,
+    server: &'a Server,
+    setting: &'a Setting,
+    callers: usize,
+    with_stock: bool,
+}
+
+impl Level<'_> {
+    fn time(&self) -> Duration {
+        Duration::from_secs(if self.plan.quick { 2 } else { 3 })
+    }
+
+    async fn round(&self, rounds: &mut Rounds, columns: &mut Vec<(String, cpu::Split)>) -> Result<(), String> {
+        let url = &self.server.database_url;
+        let mut db = database::connect(url).await?;
+        memory::forget(self.server)?;
+        let servers = cpu::backends(&mut db).await?;
+        database::checkpoint(&mut db).await?;
+        let before = cpu::times(&mut db, self.server, &servers).await?;
+        let new = commands::measure(url, self.callers, self.time(), Workload::New).await?;
+        let lag = self.drain(&mut db).await?;
+        let after = cpu::times(&mut db, self.server, &servers).await?;
+        if self.callers == CLOSE && columns.is_empty() {
+            columns.push((self.column(), cpu::split(&before, &after, new.commands)));
+        }
+        rounds.peaks.push(memory::peaks(self.server)?);
+
+        let streams = Arc::new(database::streams(&mut db, STREAMS).await?);
+        self.drain(&mut db).await?;
+        database::checkpoint(&mut db).await?;
+        let existing = commands::measure(url, self.callers, self.time(), Workload::Existing(streams)).await?;
+        self.drain(&mut db).await?;
+
+        database::checkpoint(&mut db).await?;
+        let peer = pgbench(url, self.callers.min(MOST_CLIENTS), self.time().as_secs())?;
+        rounds.take(&new, &existing, lag, peer);
+        if self.with_stock {
+            let stock_new = stock::measure(url, self.callers, self.time(), 0).await?;
+            let stock_existing = stock::measure(url, self.callers, self.time(), STREAMS).await?;
+            rounds.stock_new.push((new.rate, stock_new.rate));
+            rounds.stock_existing.push((existing.rate, stock_existing.rate));
+            rounds.stock_failed.push(stock_existing.failed);
+        }
+        Ok(())
+    }
+
+    fn column(&self) -> String {
+        let roles = if self.setting.all_roles { "all roles, until drained" } else { "log alone" };
+        format!("{} callers, new streams, {roles}", self.callers)
+    }
+
+    async fn drain(&self, db: &mut sqlx::PgConnection) -> Result<Duration, String> {
+        if self.setting.all_roles { database::drain(db).await } else { Ok(Duration::ZERO) }
+    }
+
+    fn tell(&self, report: &mut Report, rounds: &Rounds, target: f64) {
+        let Level { callers, setting, .. } = self;
+        let prefix = setting.prefix;
+        let peer = if *callers > MOST_CLIENTS { "pgbench64" } else { "pgbench" };
+        let against = format!("pgbench, {} clients", callers.min(&MOST_CLIENTS));
+        let paired = |report: &mut Report, name: &str, against: &str, target, pairs: &[(f64, f64)]| {
+            let figure = Figure { suite: SUITE, name, unit: "commands/s", against, less_is_better: false, target };
+            report.paired(figure, pairs);
+        };
+        let promised = setting.all_roles.then_some(target);
+        paired(report, &format!("{prefix}_{callers}_vs_{peer}"), &against, promised, &rounds.new);
+        paired(report, &format!("{prefix}_existing_{callers}_vs_{peer}"), &against, promised, &rounds.existing);
+        if setting.all_roles {
+            paired(report, &format!("{prefix}_drained_{callers}_vs_{peer}"), &against, None, &rounds.drained);
+        }
+        for (index, kind) in ["", "_existing"].into_iter().enumerate() {
+            report.plain(SUITE, &format!("{prefix}{kind}_{callers}_p50"), "ms", &rounds.p50[index]);
+            let name = format!("{prefix}{kind}_{callers}_p99");
+            match *callers == CLOSE && setting.all_roles {
+                true => report.promised(SUITE, &name, "ms", P99, &rounds.p99[index]),
+                false => report.plain(SUITE, &name, "ms", &rounds.p99[index]),
+            }
+        }
+        report.plain(SUITE, &format!("{prefix}_existing_{callers}_conflicts"), "% run again", &rounds.conflicts);
+        if self.with_stock {
+            let stock = "cqrs-es + postgres-es";
+            paired(report, "commands_64_vs_stock_new", stock, None, &rounds.stock_new);
+            paired(report, "commands_64_vs_stock_existing", stock, Some(18.0), &rounds.stock_existing);
+            report.plain(SUITE, "stock_existing_conflicts", "% failed", &rounds.stock_failed);
+        }
+        if *callers == CLOSE && setting.all_roles {
+            let (apiq, nats): (Vec<f64>, Vec<f64>) = rounds.peaks.iter().copied().unzip();
+            report.plain(SUITE, "memory_peak_apiq_64", "MB", &apiq);
+            report.plain(SUITE, "memory_peak_nats_64", "MB", &nats);
+        }
+    }
+}
+
+impl Rounds {
+    fn take(&mut self, new: &Measured, existing: &Measured, lag: Duration, peer: f64) {
+        self.new.push((new.rate, peer));
+        self.existing.push((existing.rate, peer));
+        self.drained.push((new.commands as f64 / (new.elapsed + lag).as_secs_f64(), peer));
+        for (index, measured) in [new, existing].into_iter().enumerate() {
+            self.p50[index].push(measured.p50);
+            self.p99[index].push(measured.p99);
+        }
+        self.conflicts.push(100.0 * existing.conflicts as f64 / existing.commands as f64);
+    }
+}
