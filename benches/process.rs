@@ -1,6 +1,9 @@
 //! What the system says of a process: memory and processor time. Linux; elsewhere there is nothing to read.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 const MB: f64 = 1024.0;
 
@@ -45,4 +48,21 @@ pub fn children(parent: u32) -> BTreeMap<u32, String> {
         String::from_utf8_lossy(&line).replace('\0', " ").trim().to_owned()
     };
     pids.map(|pid| (pid, title(pid))).collect()
+}
+
+/// Local ports of this process's TCP connections over IPv4.
+pub fn own_ports() -> BTreeSet<u16> {
+    let descriptors = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let sockets: BTreeSet<String> = descriptors
+        .filter_map(|entry| fs::read_link(entry.path()).ok()?.to_str().map(str::to_owned))
+        .filter_map(|link| Some(link.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let table = fs::read_to_string("/proc/self/net/tcp").unwrap_or_default();
+    // Columns: number, local address, remote address, state, …, inode.
+    let port = |line: &str| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        sockets.contains(*columns.get(9)?).then_some(())?;
+        u16::from_str_radix(columns.get(1)?.rsplit_once(':')?.1, 16).ok()
+    };
+    table.lines().filter_map(port).collect()
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use rand::RngExt;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{database, fault, store, store::Log};
@@ -36,14 +37,31 @@ pub struct Measured {
     pub elapsed: Duration,
 }
 
+/// Opens a log for it, and closes it again.
 pub async fn measure(url: &str, callers: usize, time: Duration, workload: Workload) -> Result<Measured, String> {
     let log = Log::open(url).await?;
-    run(&log, callers, WARM_UP, &workload).await?;
+    warm_up(&log, callers, &workload).await?;
     let mut db = database::connect(url).await?;
-    let mark = database::mark(&mut db).await?;
-    let measured = run(&log, callers, time, &workload).await?;
-    let stored = database::stored_since(&mut db, &mark).await?;
+    let measured = measure_on(&log, &mut db, callers, time, &workload).await;
     log.close().await;
+    measured
+}
+
+pub async fn warm_up(log: &Log, callers: usize, workload: &Workload) -> Result<(), String> {
+    run(log, callers, WARM_UP, workload).await.map(|_| ())
+}
+
+/// On a log that is open and warm.
+pub async fn measure_on(
+    log: &Log,
+    db: &mut PgConnection,
+    callers: usize,
+    time: Duration,
+    workload: &Workload,
+) -> Result<Measured, String> {
+    let mark = database::mark(db).await?;
+    let measured = run(log, callers, time, workload).await?;
+    let stored = database::stored_since(db, &mark).await?;
     if stored != measured.commands as i64 {
         return Err(format!("{} commands were acknowledged, {stored} events stored", measured.commands));
     }

@@ -1,6 +1,6 @@
 //! Where the processor time of a command goes: by process, Postgres' backends by who uses them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use comfy_table::Table;
 use sqlx::PgConnection;
@@ -14,13 +14,7 @@ pub type Times = BTreeMap<u32, (String, f64)>;
 /// Microseconds a command, by part.
 pub type Split = BTreeMap<String, f64>;
 
-/// Backends there now are the server's; those that come later belong to the benchmark's store.
-pub async fn backends(db: &mut PgConnection) -> Result<BTreeSet<u32>, String> {
-    Ok(activity(db).await?.into_keys().collect())
-}
-
-/// `servers`: from `backends`, before the store was opened.
-pub async fn times(db: &mut PgConnection, server: &Server, servers: &BTreeSet<u32>) -> Result<Times, String> {
+pub async fn times(db: &mut PgConnection, server: &Server) -> Result<Times, String> {
     let mut times = Times::new();
     let mut take = |pid: u32, what: &str| times.insert(pid, (what.to_owned(), process::cpu_ms(pid)));
     take(std::process::id(), "commands and store (this process)");
@@ -29,9 +23,9 @@ pub async fn times(db: &mut PgConnection, server: &Server, servers: &BTreeSet<u3
     let activity = activity(db).await?;
     for (pid, title) in process::children(server.postgres_pid()?) {
         let what = match activity.get(&pid) {
-            Some(name) if name == "the benchmark" => continue,
-            Some(name) if servers.contains(&pid) => format!("Postgres for the server's {name}"),
-            Some(name) => format!("Postgres for the commands' {name}"),
+            Some(Backend { asks: true, .. }) => continue,
+            Some(Backend { name, ours: true, .. }) => format!("Postgres for the commands' {name}"),
+            Some(Backend { name, .. }) => format!("Postgres for the server's {name}"),
             None => format!("Postgres itself: {}", title.trim_start_matches("postgres: ").trim()),
         };
         take(pid, &what);
@@ -71,15 +65,28 @@ pub fn table(columns: &[(String, Split)]) -> String {
     table.to_string()
 }
 
-/// Client backends with their application's name; parallel workers and the like are not among them.
-async fn activity(db: &mut PgConnection) -> Result<BTreeMap<u32, String>, String> {
-    let rows: Vec<(i32, String)> = sqlx::query_as(
-        "select pid, case when pid = pg_backend_pid() then 'the benchmark'
-                          when application_name = '' then 'unnamed' else application_name end
+/// Who uses a backend.
+struct Backend {
+    name: String,
+    /// This process does.
+    ours: bool,
+    /// The connection that asks.
+    asks: bool,
+}
+
+/// Client backends; parallel workers and the like are not among them.
+async fn activity(db: &mut PgConnection) -> Result<BTreeMap<u32, Backend>, String> {
+    let rows: Vec<(i32, String, i32, bool)> = sqlx::query_as(
+        "select pid, coalesce(nullif(application_name, ''), 'unnamed'), coalesce(client_port, 0),
+                pid = pg_backend_pid()
            from pg_stat_activity where backend_type = 'client backend'",
     )
     .fetch_all(db)
     .await
     .map_err(fault)?;
-    Ok(rows.into_iter().map(|(pid, name)| (pid.unsigned_abs(), name)).collect())
+    let ports = process::own_ports();
+    let backend = |(pid, name, port, asks): (i32, String, i32, bool)| {
+        (pid.unsigned_abs(), Backend { name, ours: ports.contains(&(port as u16)), asks })
+    };
+    Ok(rows.into_iter().map(backend).collect())
 }

@@ -8,6 +8,7 @@ use super::{
     cpu, database, memory,
     pgbench::{self, pgbench},
     stock,
+    store::Log,
 };
 use crate::{
     Plan,
@@ -100,18 +101,7 @@ impl Level<'_> {
     async fn round(&self, rounds: &mut Rounds, columns: &mut Vec<(String, cpu::Split)>) -> Result<(), String> {
         let url = &self.server.database_url;
         let mut db = database::connect(url).await?;
-        memory::forget(self.server)?;
-        let servers = cpu::backends(&mut db).await?;
-        database::checkpoint(&mut db).await?;
-        let before = cpu::times(&mut db, self.server, &servers).await?;
-        let new = commands::measure(url, self.callers, self.time(), Workload::New).await?;
-        let lag = self.drain(&mut db).await?;
-        let after = cpu::times(&mut db, self.server, &servers).await?;
-        if self.callers == CLOSE && columns.is_empty() {
-            columns.push((self.column(), cpu::split(&before, &after, new.commands)));
-        }
-        rounds.peaks.push(memory::peaks(self.server)?);
-
+        let (new, lag) = self.closely(&mut db, rounds, columns).await?;
         let streams = Arc::new(database::streams(&mut db, STREAMS).await?);
         self.drain(&mut db).await?;
         database::checkpoint(&mut db).await?;
@@ -131,9 +121,34 @@ impl Level<'_> {
         Ok(())
     }
 
-    fn column(&self) -> String {
-        let roles = if self.setting.all_roles { "all roles, until drained" } else { "log alone" };
-        format!("{} callers, new streams, {roles}", self.callers)
+    /// New streams, with a look at memory and processor time; gives also how long the roles took to catch up.
+    async fn closely(
+        &self,
+        db: &mut sqlx::PgConnection,
+        rounds: &mut Rounds,
+        columns: &mut Vec<(String, cpu::Split)>,
+    ) -> Result<(Measured, Duration), String> {
+        let log = Log::open(&self.server.database_url).await?;
+        commands::warm_up(&log, self.callers, &Workload::New).await?;
+        self.drain(db).await?;
+        database::checkpoint(db).await?;
+        memory::forget(self.server)?;
+        let before = cpu::times(db, self.server).await?;
+        let new = commands::measure_on(&log, db, self.callers, self.time(), &Workload::New).await?;
+        let acknowledged = cpu::times(db, self.server).await?;
+        let lag = self.drain(db).await?;
+        let drained = cpu::times(db, self.server).await?;
+        log.close().await;
+        rounds.peaks.push(memory::peaks(self.server)?);
+        if self.callers == CLOSE && columns.is_empty() {
+            let column = |what: &str| format!("{} callers, {what}", self.callers);
+            let roles = if self.setting.all_roles { "all roles" } else { "log alone" };
+            columns.push((column(roles), cpu::split(&before, &acknowledged, new.commands)));
+            if self.setting.all_roles {
+                columns.push((column("until drained"), cpu::split(&before, &drained, new.commands)));
+            }
+        }
+        Ok((new, lag))
     }
 
     async fn drain(&self, db: &mut sqlx::PgConnection) -> Result<Duration, String> {
