@@ -18,8 +18,10 @@ const WARM_UP: Duration = Duration::from_millis(300);
 
 #[derive(Clone)]
 pub enum Workload {
-    /// Each command begins a stream.
+    /// Each command begins a stream, and loads it first.
     New,
+    /// The same without the load, as the use cases do with an id they have just made.
+    Fresh,
     /// Each command changes one of these streams, any of them.
     Existing(Arc<Vec<Uuid>>),
 }
@@ -78,7 +80,8 @@ async fn run(log: &Log, callers: usize, time: Duration, workload: &Workload) -> 
                 while began.elapsed() < time {
                     let asked = Instant::now();
                     let done = match &workload {
-                        Workload::New => store::create(&store).await?,
+                        Workload::New => store::create(&store, true).await?,
+                        Workload::Fresh => store::create(&store, false).await?,
                         Workload::Existing(ids) => {
                             let id = ids[rand::rng().random_range(0..ids.len())];
                             store::rename(&store, id).await?

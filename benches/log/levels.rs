@@ -48,22 +48,6 @@ impl Setting {
     }
 }
 
-/// The rounds of one level.
-#[derive(Default)]
-struct Rounds {
-    new: Vec<(f64, f64)>,
-    existing: Vec<(f64, f64)>,
-    /// As if the roles' work after the last acknowledgement belonged to the commands.
-    drained: Vec<(f64, f64)>,
-    p50: [Vec<f64>; 2],
-    p99: [Vec<f64>; 2],
-    conflicts: Vec<f64>,
-    stock_new: Vec<(f64, f64)>,
-    stock_existing: Vec<(f64, f64)>,
-    stock_failed: Vec<f64>,
-    peaks: Vec<(f64, f64)>,
-}
-
 pub async fn run(report: &mut Report, plan: &Plan, server: &Server, setting: &Setting) -> Result<(), String> {
     database::run(&server.database_url, pgbench::TABLE).await?;
     let mut columns = Vec::new();
@@ -102,6 +86,11 @@ impl Level<'_> {
         let url = &self.server.database_url;
         let mut db = database::connect(url).await?;
         let (new, lag) = self.closely(&mut db, rounds, columns).await?;
+
+        database::checkpoint(&mut db).await?;
+        let fresh = commands::measure(url, self.callers, self.time(), Workload::Fresh).await?;
+        self.drain(&mut db).await?;
+
         let streams = Arc::new(database::streams(&mut db, STREAMS).await?);
         self.drain(&mut db).await?;
         database::checkpoint(&mut db).await?;
@@ -110,7 +99,10 @@ impl Level<'_> {
 
         database::checkpoint(&mut db).await?;
         let peer = pgbench(url, self.callers.min(MOST_CLIENTS), self.time().as_secs())?;
-        rounds.take(&new, &existing, lag, peer);
+        rounds.drained.push((new.commands as f64 / (new.elapsed + lag).as_secs_f64(), peer));
+        for (series, measured) in rounds.series.iter_mut().zip([&new, &fresh, &existing]) {
+            series.push((*measured, peer));
+        }
         if self.with_stock {
             let stock_new = stock::measure(url, self.callers, self.time(), 0).await?;
             let stock_existing = stock::measure(url, self.callers, self.time(), STREAMS).await?;
@@ -165,20 +157,23 @@ impl Level<'_> {
             report.paired(figure, pairs);
         };
         let promised = setting.all_roles.then_some(target);
-        paired(report, &format!("{prefix}_{callers}_vs_{peer}"), &against, promised, &rounds.new);
-        paired(report, &format!("{prefix}_existing_{callers}_vs_{peer}"), &against, promised, &rounds.existing);
+        let conflicts = |m: &Measured| 100.0 * m.conflicts as f64 / m.commands as f64;
+        for (kind, series) in SERIES.into_iter().zip(&rounds.series) {
+            let rates: Vec<_> = series.iter().map(|(measured, peer)| (measured.rate, *peer)).collect();
+            let values = |of: fn(&Measured) -> f64| series.iter().map(|(measured, _)| of(measured)).collect::<Vec<_>>();
+            paired(report, &format!("{prefix}{kind}_{callers}_vs_{peer}"), &against, promised, &rates);
+            report.plain(SUITE, &format!("{prefix}{kind}_{callers}_p50"), "ms", &values(|m| m.p50));
+            let name = format!("{prefix}{kind}_{callers}_p99");
+            match *callers == CLOSE && setting.all_roles {
+                true => report.promised(SUITE, &name, "ms", P99, &values(|m| m.p99)),
+                false => report.plain(SUITE, &name, "ms", &values(|m| m.p99)),
+            }
+        }
+        let lost: Vec<f64> = rounds.series[EXISTING].iter().map(|(measured, _)| conflicts(measured)).collect();
+        report.plain(SUITE, &format!("{prefix}{}_{callers}_conflicts", SERIES[EXISTING]), "% run again", &lost);
         if setting.all_roles {
             paired(report, &format!("{prefix}_drained_{callers}_vs_{peer}"), &against, None, &rounds.drained);
         }
-        for (index, kind) in ["", "_existing"].into_iter().enumerate() {
-            report.plain(SUITE, &format!("{prefix}{kind}_{callers}_p50"), "ms", &rounds.p50[index]);
-            let name = format!("{prefix}{kind}_{callers}_p99");
-            match *callers == CLOSE && setting.all_roles {
-                true => report.promised(SUITE, &name, "ms", P99, &rounds.p99[index]),
-                false => report.plain(SUITE, &name, "ms", &rounds.p99[index]),
-            }
-        }
-        report.plain(SUITE, &format!("{prefix}_existing_{callers}_conflicts"), "% run again", &rounds.conflicts);
         if self.with_stock {
             let stock = "cqrs-es + postgres-es";
             paired(report, "commands_64_vs_stock_new", stock, None, &rounds.stock_new);
@@ -193,15 +188,20 @@ impl Level<'_> {
     }
 }
 
-impl Rounds {
-    fn take(&mut self, new: &Measured, existing: &Measured, lag: Duration, peer: f64) {
-        self.new.push((new.rate, peer));
-        self.existing.push((existing.rate, peer));
-        self.drained.push((new.commands as f64 / (new.elapsed + lag).as_secs_f64(), peer));
-        for (index, measured) in [new, existing].into_iter().enumerate() {
-            self.p50[index].push(measured.p50);
-            self.p99[index].push(measured.p99);
-        }
-        self.conflicts.push(100.0 * existing.conflicts as f64 / existing.commands as f64);
-    }
+/// The workloads in the order of `Rounds::series`, as the rows call them.
+const SERIES: [&str; 3] = ["", "_fresh", "_existing"];
+const EXISTING: usize = 2;
+
+/// The rounds of one level.
+#[derive(Default)]
+struct Rounds {
+    /// Ours, and pgbench's transactions a second.
+    series: [Vec<(Measured, f64)>; 3],
+    /// As if the roles' work after the last acknowledgement belonged to the commands.
+    drained: Vec<(f64, f64)>,
+    stock_new: Vec<(f64, f64)>,
+    stock_existing: Vec<(f64, f64)>,
+    stock_failed: Vec<f64>,
+    /// Memory of server and nats-server, MB.
+    peaks: Vec<(f64, f64)>,
 }

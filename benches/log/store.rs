@@ -54,10 +54,13 @@ impl Log {
     }
 }
 
-/// A new stream's first command.
-pub async fn create(store: &EventStore) -> Result<Outcome, String> {
+/// A new stream's first command; the append itself sees to it that the stream is new.
+pub async fn create(store: &EventStore, load_first: bool) -> Result<Outcome, String> {
     let id = new_id();
-    let loaded = load(store, id).await?;
+    let loaded = match load_first {
+        true => load(store, id).await?,
+        false => Loaded { id, state: Workflow::default(), sequence: 0, workspace: None },
+    };
     append(store, loaded, creation()).await.map_err(fault)?;
     Ok(Outcome::default())
 }
