@@ -40,12 +40,19 @@ impl Setting {
     }
 
     fn wants(&self, plan: &Plan, callers: usize) -> bool {
-        plan.wants(&format!("{}_{callers}_vs_pgbench", self.prefix)) || self.wants_stock(plan, callers)
+        let kinds = SERIES.into_iter().chain(["_drained"]);
+        let mut names = kinds.map(|kind| format!("{}{kind}_{callers}_vs_{}", self.prefix, peer(callers)));
+        names.any(|name| plan.wants(&name)) || self.wants_stock(plan, callers)
     }
 
     fn wants_stock(&self, plan: &Plan, callers: usize) -> bool {
         self.all_roles && callers == CLOSE && plan.wants("commands_64_vs_stock")
     }
+}
+
+/// As rows name it.
+fn peer(callers: usize) -> &'static str {
+    if callers > MOST_CLIENTS { "pgbench64" } else { "pgbench" }
 }
 
 pub async fn run(report: &mut Report, plan: &Plan, server: &Server, setting: &Setting) -> Result<(), String> {
@@ -150,7 +157,7 @@ impl Level<'_> {
     fn tell(&self, report: &mut Report, rounds: &Rounds, target: f64) {
         let Level { callers, setting, .. } = self;
         let prefix = setting.prefix;
-        let peer = if *callers > MOST_CLIENTS { "pgbench64" } else { "pgbench" };
+        let peer = peer(*callers);
         let against = format!("pgbench, {} clients", callers.min(&MOST_CLIENTS));
         let paired = |report: &mut Report, name: &str, against: &str, target, pairs: &[(f64, f64)]| {
             let figure = Figure { suite: SUITE, name, unit: "commands/s", against, less_is_better: false, target };
