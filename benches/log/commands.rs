@@ -26,6 +26,16 @@ pub enum Workload {
     Existing(Arc<Vec<Uuid>>),
 }
 
+impl Workload {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Workload::New => "new streams, loaded first",
+            Workload::Fresh => "new streams",
+            Workload::Existing(_) => "existing streams",
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 pub struct Measured {
     /// Commands a second.

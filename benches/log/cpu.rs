@@ -47,7 +47,7 @@ pub fn split(before: &Times, after: &Times, commands: u64) -> Split {
 pub fn table(columns: &[(String, Split)]) -> String {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::ASCII_MARKDOWN);
-    let head = ["processor time of a command, µs"].into_iter().chain(columns.iter().map(|(name, _)| name.as_str()));
+    let head = ["part"].into_iter().chain(columns.iter().map(|(name, _)| name.as_str()));
     table.set_header(head);
     let mut parts: Vec<&String> = columns.iter().flat_map(|(_, split)| split.keys()).collect();
     parts.sort();

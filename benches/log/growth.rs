@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     SUITE,
     commands::{self, Workload},
-    database,
+    database, fault,
 };
 use crate::{
     report::{Figure, Report},
@@ -13,6 +13,8 @@ use crate::{
 };
 
 const ROWS: i64 = 5_000_000;
+/// What the fresh log has.
+const FRESH_ROWS: i64 = 20_000;
 const CALLERS: usize = 64;
 const ROUNDS: usize = 5;
 const TIME: Duration = Duration::from_secs(4);
@@ -24,6 +26,10 @@ pub async fn run(report: &mut Report, server: &Server) -> Result<(), String> {
     eprintln!("  growth: making {ROWS} rows");
     let mut db = database::connect(&grown).await?;
     database::history(&mut db, ROWS, true).await?;
+    // Not empty: both have statistics, and pages to begin with.
+    let mut first = database::connect(&fresh).await?;
+    database::history(&mut first, FRESH_ROWS, false).await?;
+    sqlx::Connection::close(first).await.map_err(fault)?;
     let mut pairs = Vec::new();
     for round in 0..ROUNDS {
         // Who is first changes, so that neither always follows the other's checkpoint.
@@ -45,7 +51,7 @@ pub async fn run(report: &mut Report, server: &Server) -> Result<(), String> {
         target: Some(0.95),
     };
     report.paired(figure, &pairs);
-    sqlx::Connection::close(db).await.map_err(|e| e.to_string())?;
+    sqlx::Connection::close(db).await.map_err(fault)?;
     database::run(&server.database_url, "drop database bench_grown").await?;
     database::run(&server.database_url, "drop database bench_fresh").await
 }

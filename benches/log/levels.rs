@@ -71,7 +71,9 @@ pub async fn run(report: &mut Report, plan: &Plan, server: &Server, setting: &Se
         level.tell(report, &rounds, target);
     }
     if !columns.is_empty() {
-        report.note(SUITE, cpu::table(&columns));
+        let beside = if setting.all_roles { "all roles beside" } else { "the log alone" };
+        let title = format!("Processor time of a command, µs, at {CLOSE} callers, {beside}:");
+        report.note(SUITE, format!("{title}\n\n{}", cpu::table(&columns)));
     }
     Ok(())
 }
@@ -92,17 +94,12 @@ impl Level<'_> {
     async fn round(&self, rounds: &mut Rounds, columns: &mut Vec<(String, cpu::Split)>) -> Result<(), String> {
         let url = &self.server.database_url;
         let mut db = database::connect(url).await?;
-        let (new, lag) = self.closely(&mut db, rounds, columns).await?;
-
-        database::checkpoint(&mut db).await?;
-        let fresh = commands::measure(url, self.callers, self.time(), Workload::Fresh).await?;
-        self.drain(&mut db).await?;
-
+        memory::forget(self.server)?;
+        let (new, lag) = self.ours(&mut db, Workload::New, columns).await?;
+        let (fresh, _) = self.ours(&mut db, Workload::Fresh, columns).await?;
         let streams = Arc::new(database::streams(&mut db, STREAMS).await?);
-        self.drain(&mut db).await?;
-        database::checkpoint(&mut db).await?;
-        let existing = commands::measure(url, self.callers, self.time(), Workload::Existing(streams)).await?;
-        self.drain(&mut db).await?;
+        let (existing, _) = self.ours(&mut db, Workload::Existing(streams), columns).await?;
+        rounds.peaks.push(memory::peaks(self.server)?);
 
         database::checkpoint(&mut db).await?;
         let peer = pgbench(url, self.callers.min(MOST_CLIENTS), self.time().as_secs())?;
@@ -120,34 +117,37 @@ impl Level<'_> {
         Ok(())
     }
 
-    /// New streams, with a look at memory and processor time; gives also how long the roles took to catch up.
-    async fn closely(
+    /// Commands a second, and how long the roles took to catch up afterwards.
+    async fn ours(
         &self,
         db: &mut sqlx::PgConnection,
-        rounds: &mut Rounds,
+        workload: Workload,
         columns: &mut Vec<(String, cpu::Split)>,
     ) -> Result<(Measured, Duration), String> {
         let log = Log::open(&self.server.database_url).await?;
-        commands::warm_up(&log, self.callers, &Workload::New).await?;
+        commands::warm_up(&log, self.callers, &workload).await?;
         self.drain(db).await?;
         database::checkpoint(db).await?;
-        memory::forget(self.server)?;
         let before = cpu::times(db, self.server).await?;
-        let new = commands::measure_on(&log, db, self.callers, self.time(), &Workload::New).await?;
+        let measured = commands::measure_on(&log, db, self.callers, self.time(), &workload).await?;
         let acknowledged = cpu::times(db, self.server).await?;
         let lag = self.drain(db).await?;
         let drained = cpu::times(db, self.server).await?;
         log.close().await;
-        rounds.peaks.push(memory::peaks(self.server)?);
-        if self.callers == CLOSE && columns.is_empty() {
-            let column = |what: &str| format!("{} callers, {what}", self.callers);
-            let roles = if self.setting.all_roles { "all roles" } else { "log alone" };
-            columns.push((column(roles), cpu::split(&before, &acknowledged, new.commands)));
+        if self.callers == CLOSE {
+            let mut column = |what: &str, after: &cpu::Times| {
+                let name = format!("{what}{}", workload.name());
+                // The first round tells enough.
+                if !columns.iter().any(|(known, _)| *known == name) {
+                    columns.push((name, cpu::split(&before, after, measured.commands)));
+                }
+            };
+            column("", &acknowledged);
             if self.setting.all_roles {
-                columns.push((column("until drained"), cpu::split(&before, &drained, new.commands)));
+                column("until drained: ", &drained);
             }
         }
-        Ok((new, lag))
+        Ok((measured, lag))
     }
 
     async fn drain(&self, db: &mut sqlx::PgConnection) -> Result<Duration, String> {
