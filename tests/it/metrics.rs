@@ -91,7 +91,9 @@ async fn an_operator_sees_lag_and_long_transactions() {
     }
     let output = server.output();
     let told = |text: &str| output.matches(text).count();
-    assert_eq!((told("a transaction is open for long"), told("the long transaction is over")), (1, 1), "{output}");
+    // As often as one was open: a machine that stood still may have had another.
+    let (begun, over) = (told("a transaction is open for long"), told("the long transaction is over"));
+    assert!(begun >= 1 && begun == over, "{output}");
     server.finish().await;
 }
 
