@@ -32,8 +32,8 @@ check: install ## formatting, lints, licences and the tidy rules
 	cargo deny check bans licenses sources
 	cargo test --workspace --locked --test tidy
 
-bench: install ## what we promise about speed: SUITE=log|ingest|execution|planner|api|webhooks, QUICK=1
-	cargo bench --locked --bench bench -- $(SUITE) $(if $(QUICK),--quick)
+bench: install ## what we promise about speed: SUITE=log|ingest, QUICK=1, ONLY=part,of,names
+	cargo bench --locked --bench bench -- $(SUITE) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 fmt: ## format everything
 	cargo fmt --all

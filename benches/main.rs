@@ -5,6 +5,7 @@
 
 mod ingest;
 mod log;
+mod process;
 mod report;
 mod server;
 
@@ -12,33 +13,74 @@ use std::process::ExitCode;
 
 use report::Report;
 
-fn main() -> ExitCode {
-    let mut suite: Option<String> = None;
-    let mut quick = false;
-    for word in std::env::args().skip(1) {
-        match word.as_str() {
-            "--quick" => quick = true,
-            // `cargo bench` adds it.
-            "--bench" => {}
-            name if ["log", "ingest"].contains(&name) => suite = Some(name.to_owned()),
-            other => {
-                eprintln!("bench: {other:?} is no suite; there are log and ingest");
-                return ExitCode::from(2);
+const SUITES: [&str; 2] = ["ingest", "log"];
+
+/// How much is run.
+pub struct Plan {
+    suite: Option<String>,
+    /// Short rounds, for a look; the files are not written.
+    pub quick: bool,
+    /// Only the parts whose name holds one of these texts; empty: all. The files are not written.
+    only: Vec<String>,
+}
+
+impl Plan {
+    fn parse(words: impl Iterator<Item = String>) -> Result<Plan, String> {
+        let mut plan = Plan { suite: None, quick: false, only: Vec::new() };
+        let mut words = words;
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--quick" => plan.quick = true,
+                // `cargo bench` adds it.
+                "--bench" => {}
+                "--only" => {
+                    let parts = words.next().ok_or("--only wants the part of a name")?;
+                    plan.only.extend(parts.split(',').map(|part| part.trim().to_owned()));
+                }
+                name if SUITES.contains(&name) => plan.suite = Some(name.to_owned()),
+                other => return Err(format!("{other:?} is no suite; there are {}", SUITES.join(" and "))),
             }
         }
+        Ok(plan)
     }
-    let wanted = |name: &str| suite.as_deref().is_none_or(|s| s == name);
+
+    fn suite(&self, name: &str) -> bool {
+        self.suite.as_deref().is_none_or(|s| s == name)
+    }
+
+    /// Is a part of a suite wanted?
+    pub fn wants(&self, part: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|text| part.contains(text.as_str()))
+    }
+
+    /// A look at a part says nothing about the whole.
+    fn keeps(&self) -> bool {
+        !self.quick && self.only.is_empty()
+    }
+}
+
+fn main() -> ExitCode {
+    let plan = match Plan::parse(std::env::args().skip(1)) {
+        Ok(plan) => plan,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            return ExitCode::from(2);
+        }
+    };
     let mut report = Report::default();
     let mut run = || -> Result<(), String> {
-        if wanted("ingest") {
-            ingest::run(&mut report, quick)?;
+        if plan.suite("ingest") {
+            ingest::run(&mut report, plan.quick)?;
         }
-        if wanted("log") {
-            log::run(&mut report, quick)?;
+        if plan.suite("log") {
+            log::run(&mut report, &plan)?;
         }
-        report.write(suite.is_none() && !quick)
+        Ok(())
     };
-    match run() {
+    let ran = run();
+    // What was measured before a fault is shown, and never kept.
+    let written = report.write(plan.keeps() && ran.is_ok());
+    match ran.and(written) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error}");

@@ -8,6 +8,7 @@ mod health;
 mod local;
 mod logging;
 mod memory;
+mod metrics;
 mod sandbox;
 mod serve;
 mod settings;

@@ -1,6 +1,6 @@
 //! Wires one node: pools, log, vault, ports, executors, projector, API; runs it until it is asked to stop.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use commands::{App, ports::Ports};
@@ -20,6 +20,7 @@ use vault::{MasterKey, Vault};
 
 use crate::{
     health, local,
+    metrics::{Exposition, Pools, Sampler},
     settings::{self, EgressRule, Profile, Role, Settings},
 };
 
@@ -39,6 +40,8 @@ pub struct Wired {
     state: api::ApiState,
     node: Node,
     projector: Option<Projector>,
+    sampler: Sampler,
+    metrics: Option<Exposition>,
     roles: Vec<Role>,
 }
 
@@ -78,6 +81,8 @@ pub async fn stop(shutdown: &CancellationToken, server: JoinHandle<anyhow::Resul
 
 pub async fn wire(settings: &Settings, engines: &Engines, listener: &TcpListener) -> anyhow::Result<Wired> {
     let url = engines.database_url.expose_secret();
+    // First of all: what counts before a recorder is there counts for nothing.
+    let metrics = Exposition::start(settings.metrics_listen).await?;
     let master = MasterKey::from_base64(&engines.master_key)?;
     let writer = connect_pool(url, DatabaseRole::Writer, 12).await.context("the database cannot be reached")?;
     let projector_pool = connect_pool(url, DatabaseRole::Projector, 5).await?;
@@ -85,14 +90,19 @@ pub async fn wire(settings: &Settings, engines: &Engines, listener: &TcpListener
     let store = EventStore::open(writer.clone(), Options::default()).await?;
     let vault = Vault::open(writer.clone(), master).await?;
     let nats = settings::nats::connect(&engines.nats_url).await?;
-    let egress = Egress::new(policy(settings, engines, listener)?)?;
+    let mut own = vec![listener.local_addr()?];
+    own.extend(metrics.as_ref().map(Exposition::address).transpose()?);
+    let egress = Egress::new(policy(settings, engines, own)?)?;
 
     let runs = |role: Role| settings.roles.contains(&role);
     let projector =
         runs(Role::Projector).then(|| Projector::new(projector_pool.clone(), store.generation(), store.tail()));
     let progress = projector.as_ref().map(Projector::progress).unwrap_or_default();
+    let pools = Pools { writer: writer.clone(), projector: projector_pool.clone(), api: api_pool.clone() };
     let reads = ReadModels::new(api_pool, progress);
     let system = SystemReads::new(projector_pool);
+    let handle = metrics.as_ref().map(Exposition::handle);
+    let sampler = Sampler { pools, reads: system.clone(), handle };
     let planner = Arc::new(WorkspacePlanner::new(system.clone(), model(settings)));
     let ports = Ports {
         planner: planner.clone(),
@@ -119,7 +129,7 @@ pub async fn wire(settings: &Settings, engines: &Engines, listener: &TcpListener
         database_url: url.to_owned(),
         limits,
     };
-    Ok(Wired { app, state, node, projector, roles: settings.roles.clone() })
+    Ok(Wired { app, state, node, projector, sampler, metrics, roles: settings.roles.clone() })
 }
 
 impl Wired {
@@ -132,6 +142,10 @@ impl Wired {
         if let Some(projector) = self.projector {
             let stop = shutdown.clone();
             parts.spawn(projector.run(async move { stop.cancelled().await }));
+        }
+        parts.spawn(self.sampler.run(shutdown.clone()));
+        if let Some(metrics) = self.metrics {
+            parts.spawn(metrics.serve(shutdown.clone()));
         }
         let stop = shutdown.clone();
         let http = async {
@@ -180,7 +194,7 @@ fn model(settings: &Settings) -> Option<ModelConfig> {
 }
 
 /// Private addresses by explicit setting only; our own engines never.
-fn policy(settings: &Settings, engines: &Engines, listener: &TcpListener) -> anyhow::Result<EgressPolicy> {
+fn policy(settings: &Settings, engines: &Engines, own: Vec<SocketAddr>) -> anyhow::Result<EgressPolicy> {
     let mut policy = EgressPolicy::default();
     for rule in &settings.egress_allow {
         if *rule == EgressRule::Loopback {
@@ -191,7 +205,7 @@ fn policy(settings: &Settings, engines: &Engines, listener: &TcpListener) -> any
             policy.allow_private.push(cidr.parse().with_context(|| format!("{cidr} is no address range"))?);
         }
     }
-    policy.deny_addresses.push(listener.local_addr()?);
+    policy.deny_addresses.extend(own);
     for (url, port) in [(&engines.database_url, 5432), (&engines.nats_url, 4222)] {
         if let Ok(parsed) = reqwest::Url::parse(url.expose_secret()) {
             let port = parsed.port().unwrap_or(port);

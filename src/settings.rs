@@ -124,6 +124,8 @@ pub struct Settings {
     pub log: String,
     /// Text or JSON lines.
     pub log_format: LogFormat,
+    /// Where `GET /metrics` is served; `None`: nowhere. Port 0 lets the system choose.
+    pub metrics_listen: Option<SocketAddr>,
     /// Largest accepted API document, bytes.
     pub spec_max_bytes: u64,
     /// Roles of this node, sorted, without duplicates, never empty.

@@ -1,6 +1,6 @@
 //! Turning text into checked values, collecting a sentence for each that is wrong.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use base64::Engine;
@@ -42,6 +42,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             egress_allow: self.read("APIQ_EGRESS_ALLOW", egress).unwrap_or_else(|| default_egress(profile)),
             log: self.read("APIQ_LOG", log_filter).unwrap_or_else(|| DEFAULT_LOG.into()),
             log_format: self.read("APIQ_LOG_FORMAT", log_format).unwrap_or(LogFormat::Text),
+            metrics_listen: self.read("APIQ_METRICS_LISTEN", metrics_listen),
             spec_max_bytes: self.read("APIQ_SPEC_MAX_BYTES", spec_max_bytes).unwrap_or(DEFAULT_SPEC_MAX_BYTES),
             roles: self.read("APIQ_ROLES", roles).unwrap_or_else(|| Role::ALL.to_vec()),
         }
@@ -149,6 +150,10 @@ fn log_format(text: &str) -> Result<LogFormat, String> {
         "json" => Ok(LogFormat::Json),
         _ => Err(format!("\"{text}\" is neither text nor json")),
     }
+}
+
+fn metrics_listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("\"{text}\" is no address and port such as 127.0.0.1:9464"))
 }
 
 fn spec_max_bytes(text: &str) -> Result<u64, String> {

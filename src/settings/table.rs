@@ -73,6 +73,12 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting { name: "APIQ_LOG_FORMAT", default: "text", help: "`text` for people, `json` for one JSON object a line." },
     Setting {
+        name: "APIQ_METRICS_LISTEN",
+        default: "none: no metrics are served",
+        help: "IP address and port of `GET /metrics` for Prometheus, e.g. 127.0.0.1:9464. It asks for no login: let only \
+               your monitoring reach it. A taken port fails the start; 0 takes any free one and logs it.",
+    },
+    Setting {
         name: "APIQ_SPEC_MAX_BYTES",
         default: "33554432 (32 MiB)",
         help: "Largest API document accepted, in bytes, uploaded or fetched; a larger one is refused with 413.",

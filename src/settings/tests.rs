@@ -56,6 +56,7 @@ fn every_wrong_setting_is_named_with_a_sentence() {
         ("APIQ_EGRESS_ALLOW", "10.0.0.1/8,loopback,x"),
         ("APIQ_LOG", "a=b=c"),
         ("APIQ_LOG_FORMAT", "xml"),
+        ("APIQ_METRICS_LISTEN", "9464"),
         ("APIQ_SPEC_MAX_BYTES", "0"),
         ("APIQ_ROLES", "api,cook,waiter"),
     ];
@@ -63,7 +64,7 @@ fn every_wrong_setting_is_named_with_a_sentence() {
     let names: Vec<_> = problems.iter().map(|problem| problem.setting).collect();
     assert_eq!(names, given.map(|(name, _)| name));
     let text = SettingsError(problems).to_string();
-    assert!(text.starts_with("11 settings are wrong:\n"), "{text}");
+    assert!(text.starts_with("12 settings are wrong:\n"), "{text}");
     assert!(text.contains("cook") && text.contains("waiter"), "each item of a list is named: {text}");
     assert!(!text.contains("hunter2"), "a secret was printed: {text}");
 }

@@ -12,6 +12,7 @@ mod docs;
 mod documents;
 mod faults;
 mod jwt;
+mod metrics;
 mod planner_model;
 mod prism;
 mod replay;
