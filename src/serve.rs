@@ -117,6 +117,7 @@ pub async fn wire(settings: &Settings, engines: &Engines, listener: &TcpListener
         reads: system,
         read_models: reads,
         database_url: url.to_owned(),
+        relay: Arc::default(),
         limits,
     };
     Ok(Wired { app, state, node, projector, roles: settings.roles.clone() })
