@@ -186,8 +186,8 @@ async fn ordered(stream: &Stream) -> Option<consumer::pull::Ordered> {
 }
 
 fn event_id(message: &jetstream::Message) -> Uuid {
-    let headers = message.headers.as_ref().unwrap();
-    headers.get("Nats-Msg-Id").unwrap().as_str().parse().unwrap()
+    let event: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
+    event["id"].as_str().unwrap().parse().unwrap()
 }
 
 pub fn assert_same(found: &[Uuid], wanted: &[Uuid]) {

@@ -1,6 +1,7 @@
 //! The relay among other relays, other writers, and a log that went back.
 
 use async_nats::jetstream;
+use domain::event::LogPosition;
 use sqlx::Executor;
 
 use crate::house::{House, id, until};
@@ -25,6 +26,32 @@ async fn of_two_relays_one_is_active_and_a_takeover_loses_and_reorders_nothing()
     house.assert_stream(&house.table().await).await;
     one.stop().await;
     other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_does_not_know_that_it_lost_its_role_publishes_nothing_twice() {
+    let house = House::new().await;
+    let relay = house.relay().await;
+    house.append(20).await;
+    house.assert_seen().await;
+    // A transaction held open: the events after it are in the log, and this relay does not have them yet.
+    let mut held = house.database.connect().await;
+    held.execute("begin; select pg_current_xact_id()").await.unwrap();
+    house.append(10).await;
+    // Another relay publishes them; long ago, so that the server does not know their ids any more.
+    let mut db = house.database.connect().await;
+    let events = event_store::read_after(&mut db, house.store.generation() + 1, LogPosition::START, 100).await.unwrap();
+    let context = jetstream::new(house.nats.client().await);
+    for event in &events[20..] {
+        let body = format!("{{\"id\":\"{}\",\"position\":\"{}\"}}", event.event_id, event.at);
+        let sent = context.publish("apiq.events.x.workflow.created", body.into()).await.unwrap();
+        sent.await.unwrap();
+    }
+    held.execute("commit").await.unwrap();
+    house.append(10).await;
+    house.assert_stream(&house.table().await).await;
+    assert_eq!(house.table().await.len(), 40);
+    relay.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
