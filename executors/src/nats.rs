@@ -108,6 +108,8 @@ pub(crate) async fn consumer(
             consumer::pull::Config {
                 durable_name: Some(name.into()),
                 filter_subject: filter.into(),
+                // What came before is the sweep's; a stream that was filled again holds a day of it.
+                deliver_policy: consumer::DeliverPolicy::New,
                 ack_wait,
                 max_deliver: 5,
                 max_ack_pending: 1_024,

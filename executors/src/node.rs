@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use commands::App;
 use integrations::{egress::Egress, openapi::Limits};
-use projections::{ReadModels, SystemReads};
+use projections::SystemReads;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +31,6 @@ pub struct Node {
     pub nats: async_nats::Client,
     pub liveness: Liveness,
     pub reads: SystemReads,
-    pub read_models: ReadModels,
     pub database_url: String,
     pub relay: Arc<RelayStats>,
     pub limits: Limits,
@@ -40,9 +39,9 @@ pub struct Node {
 /// Starts the parts; they run until `shutdown`.
 pub fn start(node: &Node, roles: Roles, shutdown: &CancellationToken) -> JoinSet<()> {
     let mut parts = JoinSet::new();
-    let Node { app, egress, nats, liveness, reads, read_models, database_url, relay: stats, limits } = node.clone();
+    let Node { app, egress, nats, liveness, reads, database_url, relay: stats, limits } = node.clone();
     if roles.relay {
-        parts.spawn(relay::run(app.store().clone(), nats.clone(), database_url, stats, shutdown.clone()));
+        parts.spawn(relay::run(app.store().clone(), nats.clone(), database_url.clone(), stats, shutdown.clone()));
         parts.spawn(sweep_keys(app.clone(), shutdown.clone()));
     }
     if roles.executor {
@@ -52,7 +51,8 @@ pub fn start(node: &Node, roles: Roles, shutdown: &CancellationToken) -> JoinSet
         parts.spawn(ingester.run(nats.clone(), reads.clone(), shutdown.clone()));
     }
     if roles.dispatcher {
-        parts.spawn(Dispatcher::new(app, egress, liveness, reads, read_models).run(nats, shutdown.clone()));
+        let dispatcher = Dispatcher::new(app, egress, liveness, reads, database_url, shutdown.clone());
+        parts.spawn(dispatcher.run(nats));
     }
     parts
 }
