@@ -118,15 +118,15 @@ pub async fn wire(settings: &Settings, engines: &Engines, listener: &TcpListener
     let liveness = Liveness::start(url, name, writer).await?;
     let limits = Limits { max_bytes: limit, ..Limits::default() };
     let checks = health::checks(nats.clone(), settings.openai.is_some());
-    let state = api::ApiState::new(app.clone(), reads.clone(), system.clone(), checks, api_config(settings.profile));
+    let state = api::ApiState::new(app.clone(), reads, system.clone(), checks, api_config(settings.profile));
     let node = Node {
         app: app.clone(),
         egress,
         nats,
         liveness,
         reads: system,
-        read_models: reads,
         database_url: url.to_owned(),
+        relay: Arc::default(),
         limits,
     };
     Ok(Wired { app, state, node, projector, sampler, metrics, roles: settings.roles.clone() })

@@ -2,9 +2,11 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use domain::{
+    catalogue,
     delivery::{Delivery, DeliveryCommand},
-    error::{Code, Rejection},
+    error::{Code, FieldError, Rejection},
     ids::{DeliveryId, WebhookId},
+    policy,
     webhook::{Webhook, WebhookCommand, WebhookPatch},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -37,6 +39,7 @@ fn target(id: WebhookId) -> (uuid::Uuid, Code, &'static str) {
 
 pub async fn create(app: &App, context: &Context, input: CreateWebhook) -> Outcome<CreatedWebhook> {
     check_address(app, "url", Some(&input.url))?;
+    may_subscribe(context, &input.events)?;
     let secret = match input.secret {
         Some(secret) => checked(secret)?,
         None => generate(),
@@ -57,12 +60,36 @@ pub async fn update(
     patch: WebhookPatch,
 ) -> Outcome<()> {
     check_address(app, "url", patch.url.as_deref())?;
-    let command = |_: &Webhook| Ok(WebhookCommand::Update(patch.clone()));
+    let command = |hook: &Webhook| {
+        // Who sends events to another address, or again, must be allowed to read them, whoever subscribed.
+        if patch.events.is_some() || patch.url.is_some() || patch.active == Some(true) {
+            may_subscribe(context, patch.events.as_ref().unwrap_or(&hook.events))?;
+        }
+        Ok(WebhookCommand::Update(patch.clone()))
+    };
     Ok(change(app, context, target(id), expected_version, command).await?.map(|_| ()))
 }
 
 pub async fn delete(app: &App, context: &Context, id: WebhookId) -> Outcome<()> {
     Ok(change::<Webhook>(app, context, target(id), None, |_| Ok(WebhookCommand::Delete)).await?.map(|_| ()))
+}
+
+/// A webhook tells its receiver what its maker may read, and no more.
+fn may_subscribe(context: &Context, events: &[String]) -> Result<(), Failure> {
+    let role = context.actor.role;
+    let mut refused = Vec::new();
+    for (index, event) in events.iter().enumerate() {
+        let needed = policy::read_of(event);
+        // What is no event type at all is told as that.
+        if catalogue::is_known_subscription(event) && !policy::allows(role, needed) {
+            refused.push(FieldError::new(format!("events[{index}]"), format!("{event:?} needs {}", needed.as_str())));
+        }
+    }
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let message = format!("Your role, {}, may not read all that this webhook would send.", role.as_str());
+    Err(Rejection { details: refused, ..Rejection::new(Code::Forbidden, message) }.into())
 }
 
 /// Delivers once more, whatever became of it.
@@ -74,6 +101,28 @@ pub async fn resend(app: &App, context: &Context, id: WebhookId, delivery: Deliv
     }
     let command = |_: &Delivery| Ok(DeliveryCommand::Resend { now: app.now() });
     Ok(change(app, context, (delivery.0, code, noun), None, command).await?.map(|_| ()))
+}
+
+/// Schedules a delivery; with `start`, its first attempt begins in the same append. `None`: it was scheduled before.
+pub async fn schedule_delivery(
+    app: &App,
+    context: &Context,
+    delivery: DeliveryId,
+    schedule: DeliveryCommand,
+    start: Option<DeliveryCommand>,
+) -> Result<Option<Delivery>, Failure> {
+    // The place behind nothing is free once only: there is no need to look first.
+    let mut loaded = fresh::<Delivery>(delivery.0);
+    let mut unit = Unit::new(app, context).await?;
+    unit.stage(&mut loaded, schedule)?;
+    if let Some(start) = start {
+        unit.stage(&mut loaded, start)?;
+    }
+    match unit.commit(()).await {
+        Ok(_) => Ok(Some(loaded.state)),
+        Err(failure) if failure.is_conflict() => Ok(None),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// What the dispatcher records of a delivery. Gives the state after it.

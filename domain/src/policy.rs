@@ -94,6 +94,19 @@ pub fn allows(role: Role, permission: Permission) -> bool {
     }
 }
 
+/// What a role must be allowed to read that lets events of this subscription (`*`, `workflow.*`, `api_key.created`) be
+/// sent somewhere: a webhook tells no more than its maker may see. What has no read permission of its own is the log's.
+pub fn read_of(subscription: &str) -> Permission {
+    match subscription.split_once('.').map(|(noun, _)| noun) {
+        Some("workflow") => Permission::WorkflowRead,
+        Some("execution") => Permission::ExecutionRead,
+        Some("connection") => Permission::ConnectionRead,
+        Some("webhook") => Permission::WebhookRead,
+        Some("api_key") => Permission::ApiKeyRead,
+        _ => Permission::LogRead,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +116,18 @@ mod tests {
         for permission in Permission::ALL {
             let reads = permission.as_str().ends_with(":read");
             assert_eq!(allows(Role::Auditor, permission), reads, "{permission:?}");
+        }
+    }
+
+    #[test]
+    fn a_subscription_needs_the_permission_to_read_what_it_sends() {
+        let may = |role, subscription| allows(role, read_of(subscription));
+        for open in ["workflow.completed", "execution.*", "connection.created", "webhook.*"] {
+            assert!(may(Role::Manager, open), "{open}");
+        }
+        for closed in ["*", "api_key.created", "api_key.*", "user.*", "credential.read", "organization.created"] {
+            assert!(!may(Role::Manager, closed), "{closed}");
+            assert!(may(Role::Admin, closed) && may(Role::Owner, closed), "{closed}");
         }
     }
 

@@ -4,6 +4,7 @@
 
 pub mod addresses;
 mod authorise;
+mod checkpoint;
 pub mod dispatcher;
 pub mod ingester;
 mod lock;
@@ -18,3 +19,4 @@ pub mod workflow;
 
 pub use lock::Liveness;
 pub use node::{Node, Roles, start};
+pub use relay::RelayStats;

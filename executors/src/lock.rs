@@ -112,6 +112,11 @@ impl Singleton {
         }
     }
 
+    /// The connection that holds the lock: what is written on it is written by the role's holder.
+    pub(crate) fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+
     /// Fails when the lock may be lost.
     pub(crate) async fn check(&mut self) -> Result<(), sqlx::Error> {
         self.connection.ping().await

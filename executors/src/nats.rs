@@ -31,23 +31,68 @@ pub(crate) fn subject(workspace: Uuid, aggregate: &str, event_type: &str) -> Str
     format!("apiq.events.{}.{noun}.{event}", workspace.simple())
 }
 
-/// The stream, made when it is missing (a wiped server). Kept for a day: NATS wakes, the log remembers.
+/// Kept for a day: NATS wakes, the log remembers.
+const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
+/// How long the server tells a message that comes twice by its id.
+const DUPLICATES: Duration = Duration::from_secs(120);
+/// Of a new stream; an operator may change it.
+const MAX_BYTES: i64 = 1024 * 1024 * 1024;
+
+/// The stream, made when it is missing (a wiped server), and set right when somebody else made it or changed it.
+/// Its size, replicas and placement are the operator's.
 pub(crate) async fn ensure_stream(client: &async_nats::Client) -> Result<stream::Stream, NatsError> {
     let context = jetstream::new(client.clone());
-    context
-        .get_or_create_stream(stream::Config {
-            name: STREAM.into(),
-            subjects: vec![SUBJECTS.into()],
-            retention: RetentionPolicy::Limits,
-            storage: StorageType::File,
-            discard: DiscardPolicy::Old,
-            max_age: Duration::from_secs(24 * 3600),
-            max_bytes: 1024 * 1024 * 1024,
-            duplicate_window: Duration::from_secs(120),
-            ..Default::default()
-        })
-        .await
-        .map_err(NatsError::of)
+    let wanted = stream::Config {
+        name: STREAM.into(),
+        subjects: vec![SUBJECTS.into()],
+        retention: RetentionPolicy::Limits,
+        storage: StorageType::File,
+        discard: DiscardPolicy::Old,
+        max_age: MAX_AGE,
+        max_bytes: MAX_BYTES,
+        duplicate_window: DUPLICATES,
+        ..Default::default()
+    };
+    let found = context.get_or_create_stream(wanted).await.map_err(NatsError::of)?;
+    let config = &found.cached_info().config;
+    if let Some(fault) = unusable(config) {
+        return Err(NatsError(format!("the stream {STREAM} {fault}: delete it, and the relay fills a new one")));
+    }
+    let Some(right) = set_right(config) else { return Ok(found) };
+    context.update_stream(&right).await.map_err(|error| {
+        NatsError(format!("the stream {STREAM} has another configuration than ours and cannot be changed: {error}"))
+    })?;
+    tracing::warn!("the stream {STREAM} had another configuration than ours; it was changed");
+    context.get_stream(STREAM).await.map_err(NatsError::of)
+}
+
+/// What a server does not let change, in words.
+fn unusable(found: &stream::Config) -> Option<&'static str> {
+    if found.retention != RetentionPolicy::Limits {
+        Some("removes messages once they are consumed")
+    } else if found.mirror.is_some() {
+        Some("is a mirror")
+    } else if found.sealed {
+        Some("is sealed")
+    } else {
+        None
+    }
+}
+
+/// The configuration as it should be; `None` when it is so.
+fn set_right(found: &stream::Config) -> Option<stream::Config> {
+    let mut right = found.clone();
+    right.subjects = vec![SUBJECTS.into()];
+    right.discard = DiscardPolicy::Old;
+    right.max_age = MAX_AGE;
+    right.duplicate_window = DUPLICATES;
+    right.no_ack = false;
+    let same = right.subjects == found.subjects
+        && right.discard == found.discard
+        && right.max_age == found.max_age
+        && right.duplicate_window == found.duplicate_window
+        && right.no_ack == found.no_ack;
+    (!same).then_some(right)
 }
 
 /// A durable pull consumer over one filter.
@@ -63,6 +108,8 @@ pub(crate) async fn consumer(
             consumer::pull::Config {
                 durable_name: Some(name.into()),
                 filter_subject: filter.into(),
+                // What came before is the sweep's; a stream that was filled again holds a day of it.
+                deliver_policy: consumer::DeliverPolicy::New,
                 ack_wait,
                 max_deliver: 5,
                 max_ack_pending: 1_024,
@@ -71,4 +118,40 @@ pub(crate) async fn consumer(
         )
         .await
         .map_err(NatsError::of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ours() -> stream::Config {
+        stream::Config {
+            name: STREAM.into(),
+            subjects: vec![SUBJECTS.into()],
+            discard: DiscardPolicy::Old,
+            max_age: MAX_AGE,
+            duplicate_window: DUPLICATES,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_stream_of_somebody_else_is_set_right_but_for_what_is_the_operators() {
+        assert!(set_right(&ours()).is_none() && unusable(&ours()).is_none());
+        assert!(set_right(&stream::Config { num_replicas: 3, max_bytes: 7, ..ours() }).is_none());
+        let found =
+            stream::Config { subjects: vec!["apiq.>".into()], max_age: Duration::ZERO, num_replicas: 3, ..ours() };
+        let right = set_right(&found).unwrap();
+        assert_eq!((right.subjects, right.max_age, right.num_replicas), (ours().subjects, MAX_AGE, 3));
+        assert!(unusable(&stream::Config { retention: RetentionPolicy::WorkQueue, ..ours() }).is_some());
+    }
+
+    #[test]
+    fn subjects_name_what_subscribers_mean() {
+        let workspace = Uuid::from_u128(1);
+        let of =
+            |aggregate, event| subject(workspace, aggregate, event).split('.').skip(3).collect::<Vec<_>>().join(".");
+        assert_eq!(of("execution", "execution.started"), "execution.started");
+        assert_eq!(of("execution", "credential.read"), "credential.read");
+    }
 }

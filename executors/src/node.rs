@@ -1,12 +1,14 @@
 //! One node: which parts it runs, started together and stopped together.
 
+use std::sync::Arc;
+
 use commands::App;
 use integrations::{egress::Egress, openapi::Limits};
-use projections::{ReadModels, SystemReads};
+use projections::SystemReads;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Liveness, dispatcher::Dispatcher, ingester::Ingester, relay, workflow::Executor};
+use crate::{Liveness, RelayStats, dispatcher::Dispatcher, ingester::Ingester, relay, workflow::Executor};
 
 /// Which parts a node runs. A large installation spreads them; `apiq dev` runs all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,17 +31,17 @@ pub struct Node {
     pub nats: async_nats::Client,
     pub liveness: Liveness,
     pub reads: SystemReads,
-    pub read_models: ReadModels,
     pub database_url: String,
+    pub relay: Arc<RelayStats>,
     pub limits: Limits,
 }
 
 /// Starts the parts; they run until `shutdown`.
 pub fn start(node: &Node, roles: Roles, shutdown: &CancellationToken) -> JoinSet<()> {
     let mut parts = JoinSet::new();
-    let Node { app, egress, nats, liveness, reads, read_models, database_url, limits } = node.clone();
+    let Node { app, egress, nats, liveness, reads, database_url, relay: stats, limits } = node.clone();
     if roles.relay {
-        parts.spawn(relay::run(app.store().clone(), nats.clone(), database_url, shutdown.clone()));
+        parts.spawn(relay::run(app.store().clone(), nats.clone(), database_url.clone(), stats, shutdown.clone()));
         parts.spawn(sweep(app.clone(), shutdown.clone()));
     }
     if roles.executor {
@@ -49,7 +51,8 @@ pub fn start(node: &Node, roles: Roles, shutdown: &CancellationToken) -> JoinSet
         parts.spawn(ingester.run(nats.clone(), reads.clone(), shutdown.clone()));
     }
     if roles.dispatcher {
-        parts.spawn(Dispatcher::new(app, egress, liveness, reads, read_models).run(nats, shutdown.clone()));
+        let dispatcher = Dispatcher::new(app, egress, liveness, reads, database_url, shutdown.clone());
+        parts.spawn(dispatcher.run(nats));
     }
     parts
 }

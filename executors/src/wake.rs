@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use domain::event::LogPosition;
+use domain::ids::WebhookId;
 use futures::StreamExt;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
@@ -13,17 +13,25 @@ use crate::nats::{self, NatsError};
 /// The part of a CloudEvent that workers need.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Wake {
-    pub id: Uuid,
     #[serde(rename = "type")]
     pub event_type: String,
     pub workspaceid: Uuid,
     pub aggregateid: Uuid,
-    pub position: String,
+    #[serde(default)]
+    data: Option<Data>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Data {
+    #[serde(default)]
+    webhook_id: Option<WebhookId>,
 }
 
 impl Wake {
-    pub(crate) fn at(&self) -> LogPosition {
-        self.position.parse().unwrap_or(LogPosition::START)
+    /// Of a delivery's event: its webhook.
+    pub(crate) fn webhook(&self) -> Option<WebhookId> {
+        self.data.as_ref()?.webhook_id
     }
 }
 

@@ -48,7 +48,7 @@ pub use rebuild::{
 };
 pub use resource::{resource_id, resource_of};
 pub use steps::{Attempt, AttemptStatus, ExecutionStepView};
-pub use system::{Due, Lag, SystemReads};
+pub use system::{Due, DueDelivery, Lag, SystemReads};
 pub use view::{Schema, TABLES, decode_fault};
 pub use webhooks::{WebhookStatus, WebhookView};
 pub use workflows::{WorkflowVersionView, WorkflowView};

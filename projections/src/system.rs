@@ -4,18 +4,26 @@
 use chrono::{DateTime, Utc};
 use domain::{
     event::LogPosition,
-    ids::{ConnectionId, DeliveryId, ExecutionId, WorkspaceId},
+    ids::{ConnectionId, DeliveryId, ExecutionId, WebhookId, WorkspaceId},
 };
 use sqlx::{PgPool, Row as _};
 use uuid::Uuid;
 
-use crate::{projector::CHECKPOINT, read::QueryError, webhooks::WebhookView};
+use crate::projector::CHECKPOINT;
 
 /// Something of a workspace that waits for an executor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Due<Id> {
     pub workspace: WorkspaceId,
     pub id: Id,
+}
+
+/// A delivery that waits for an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DueDelivery {
+    pub workspace: WorkspaceId,
+    pub webhook: WebhookId,
+    pub id: DeliveryId,
 }
 
 /// How far the read models are behind the log.
@@ -67,27 +75,46 @@ impl SystemReads {
         .await
     }
 
-    /// Deliveries whose next attempt is due, or whose present one's lease has ended.
-    pub async fn deliveries_due(&self, now: DateTime<Utc>, limit: i64) -> Result<Vec<Due<DeliveryId>>, sqlx::Error> {
-        self.due(
-            "select workspace_id, id from read_models.webhook_deliveries
-              where status in ('pending', 'delivering') and next_attempt_at <= $1 order by next_attempt_at limit $2",
-            now,
-            limit,
+    /// Deliveries whose next attempt is due, or whose present one's lease has ended: the oldest of each webhook, at most
+    /// `each` of one and `limit` of all. Webhooks take turns, so that one with many hides no other.
+    pub async fn deliveries_due(
+        &self,
+        now: DateTime<Utc>,
+        each: i64,
+        limit: i64,
+    ) -> Result<Vec<DueDelivery>, sqlx::Error> {
+        // From webhook to webhook by the index: a long line of one costs no more than `each`.
+        let rows: Vec<(Uuid, Uuid, Uuid)> = sqlx::query_as(
+            "with recursive hooks as (
+               (select webhook_id from read_models.webhook_deliveries
+                 where status in ('pending', 'delivering') order by webhook_id limit 1)
+               union all
+               select (select d.webhook_id from read_models.webhook_deliveries d
+                        where d.status in ('pending', 'delivering') and d.webhook_id > h.webhook_id
+                        order by d.webhook_id limit 1)
+                 from hooks h where h.webhook_id is not null
+             )
+             select d.workspace_id, d.webhook_id, d.id
+               from hooks h cross join lateral (
+                 select w.workspace_id, w.webhook_id, w.id, w.next_attempt_at,
+                        row_number() over (order by w.next_attempt_at) as turn
+                   from read_models.webhook_deliveries w
+                  where w.webhook_id = h.webhook_id and w.status in ('pending', 'delivering')
+                    and w.next_attempt_at <= $1
+                  order by w.next_attempt_at limit $2) d
+              order by d.turn, d.next_attempt_at limit $3",
         )
-        .await
-    }
-
-    /// Active webhooks of a workspace, with their subscriptions.
-    pub async fn webhooks_of(&self, workspace: WorkspaceId) -> Result<Vec<WebhookView>, QueryError> {
-        let texts: Vec<String> = sqlx::query_scalar(
-            "select row_to_json(t)::text from read_models.webhooks t
-              where t.workspace_id = $1 and t.status = 'active' order by t.created_at, t.id",
-        )
-        .bind(workspace.0)
+        .bind(now)
+        .bind(each)
+        .bind(limit)
         .fetch_all(&self.pool)
         .await?;
-        texts.iter().map(|t| serde_json::from_str(t).map_err(|e| QueryError::corrupt("webhooks", e))).collect()
+        let due = |(workspace, webhook, id)| DueDelivery {
+            workspace: WorkspaceId(workspace),
+            webhook: WebhookId(webhook),
+            id: DeliveryId(id),
+        };
+        Ok(rows.into_iter().map(due).collect())
     }
 
     /// Active connections whose operations are known: id, name, hash of the operations' blob.

@@ -8,6 +8,7 @@ mod bounds;
 mod chat;
 mod connections;
 mod contract;
+mod deliveries;
 mod docs;
 mod documents;
 mod faults;

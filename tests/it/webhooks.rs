@@ -231,3 +231,30 @@ async fn nothing_is_delivered_to_inner_addresses() {
     assert_eq!(stub.seen().len(), 0, "an inner listener got an event");
     server.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_tells_no_more_than_its_maker_may_read() {
+    let server = Server::start().await;
+    let maria = server.account("maria").await;
+    let manager = maria.with_role("manager").await;
+    let stub = receiver().await;
+    let body = |events: Value| json!({ "name": "mine", "url": stub.url(), "events": events });
+    for closed in ["*", "user.*", "api_key.created", "credential.read"] {
+        let answer = manager.post("/webhooks", body(json!(["workflow.created", closed]))).await;
+        answer.refused(403, "FORBIDDEN");
+        assert!(answer.fields().contains("events[1]"), "{}", answer.text);
+    }
+    let open = manager.post("/webhooks", body(json!(["workflow.*", "connection.created"]))).await.data(201);
+    let path = format!("/webhooks/{}", id(&open));
+    manager.patch(&path, json!({ "events": ["*"] })).await.refused(403, "FORBIDDEN");
+
+    // An owner's webhook: its events do not go to where a manager says, but a manager may end it.
+    let all = hook(&maria, stub.url(), json!(["*"])).await;
+    let path = format!("/webhooks/{}", id(&all));
+    manager.patch(&path, json!({ "url": format!("{}/mine", stub.url()) })).await.refused(403, "FORBIDDEN");
+    manager.patch(&path, json!({ "status": "inactive" })).await.data(200);
+    manager.patch(&path, json!({ "status": "active" })).await.refused(403, "FORBIDDEN");
+    maria.client.patch(&path, json!({ "status": "active" })).await.data(200);
+    assert_eq!(manager.delete(&path).await.status, 200);
+    server.finish().await;
+}

@@ -1,15 +1,16 @@
 //! What executors ask: due work of all tenants, active webhooks, the lag.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta};
 use domain::{
     connection::{AuthScheme, ConnectionEvent, SpecSource},
+    delivery::DeliveryEvent,
     event::LogPosition,
-    ids::ConnectionId,
+    ids::{ConnectionId, EventId, WebhookId},
 };
 
 use crate::{
     history,
-    log::{Log, time, unique},
+    log::{Log, sealed, time, unique},
 };
 
 #[tokio::test]
@@ -21,12 +22,40 @@ async fn due_work_is_found_when_it_is_due() {
     let due = async |at| system.executions_due(at, 10).await.unwrap().iter().map(|d| d.id).collect::<Vec<_>>();
     assert_eq!(due(time(299)).await, []);
     assert_eq!(due(time(301)).await, [h.running]);
-    let deliveries = async |at| system.deliveries_due(at, 10).await.unwrap();
+    let deliveries = async |at| system.deliveries_due(at, 5, 10).await.unwrap();
     assert_eq!(deliveries(time(59)).await, []);
     let [one] = deliveries(time(61)).await[..] else { panic!("one delivery is due") };
-    assert_eq!((one.id, one.workspace), (h.pending_delivery, h.workspace));
-    let hooks = system.webhooks_of(h.workspace).await.unwrap();
-    assert_eq!(hooks.iter().map(|w| w.id).collect::<Vec<_>>(), [h.webhook]);
+    assert_eq!((one.id, one.webhook, one.workspace), (h.pending_delivery, h.webhook, h.workspace));
+}
+
+#[tokio::test]
+async fn a_webhook_with_a_long_line_hides_no_other() {
+    let mut log = Log::fresh().await;
+    let workspace = unique();
+    let (mut busy, quiet) = ([WebhookId(unique()), WebhookId(unique())], WebhookId(unique()));
+    busy.sort_unstable();
+    let mut end = LogPosition::START;
+    // The quiet one's is the last of all.
+    for webhook in [vec![busy[0]; 20], vec![busy[1]; 20], vec![quiet]].concat() {
+        let scheduled = DeliveryEvent::Scheduled {
+            webhook_id: webhook,
+            source_event_id: EventId(unique()),
+            event_type: "workflow.created".into(),
+            body: sealed("body"),
+        };
+        end = log.append(workspace, "delivery", unique(), vec![scheduled]).await;
+    }
+    log.project_until(end).await;
+    let system = log.system().await;
+    let late = DateTime::from_timestamp(4_000_000_000, 0).unwrap();
+    let due = async |each, limit| {
+        let due = system.deliveries_due(late, each, limit).await.unwrap();
+        due.iter().map(|due| due.webhook).collect::<Vec<_>>()
+    };
+    let all = due(5, 100).await;
+    let of = |webhook| all.iter().filter(|found| **found == webhook).count();
+    assert_eq!((of(busy[0]), of(busy[1]), of(quiet)), (5, 5, 1));
+    assert!(due(5, 3).await.contains(&quiet), "webhooks take turns");
 }
 
 #[tokio::test]
