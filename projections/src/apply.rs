@@ -123,7 +123,7 @@ async fn checkpointed(
         statement.write(db, Some((name, place, place.at))).await?;
         longest = longest.max(begun.elapsed());
     }
-    let (mut statement, _) = fold.store(usize::MAX)?;
+    let mut statement = fold.store(usize::MAX)?.unwrap_or_else(|| fold.statement());
     statement.record(aside)?;
     let begun = Instant::now();
     statement.write(db, Some((name, place, to))).await?;
@@ -132,15 +132,12 @@ async fn checkpointed(
 
 async fn unread(db: &mut PgConnection, fold: &mut Fold, most: usize) -> Result<Duration, Fault> {
     let mut longest = Duration::ZERO;
-    loop {
-        let (statement, some) = fold.store(most)?;
-        if !some {
-            return Ok(longest);
-        }
+    while let Some(statement) = fold.store(most)? {
         let begun = Instant::now();
         statement.write(db, None).await?;
         longest = longest.max(begun.elapsed());
     }
+    Ok(longest)
 }
 
 /// Which views cannot take a single event: each is tried alone, in a transaction that is rolled back.

@@ -264,7 +264,7 @@ impl Rows for Entries {
         if count == 0 {
             return Ok(0);
         }
-        let mut columns = Columns::new(statement.types, "audit_entries", &COLUMNS);
+        let mut columns = Columns::new(&statement.types, "audit_entries", &COLUMNS);
         for entry in self.0.drain(..count) {
             columns.push(&entry).map_err(|e| Fault::Event(e.to_string()))?;
         }

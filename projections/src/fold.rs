@@ -6,8 +6,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
 };
 
+use async_trait::async_trait;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -20,10 +22,24 @@ use crate::{
     view::{self, Item, Schema, View, panicked},
 };
 
+/// Where rows and blobs are read from, when something must be.
+#[async_trait]
+pub(crate) trait Reader: Send {
+    /// A connection that sees all that was written so far.
+    async fn connection(&mut self) -> Result<&mut PgConnection, Fault>;
+}
+
+#[async_trait]
+impl Reader for PgConnection {
+    async fn connection(&mut self) -> Result<&mut PgConnection, Fault> {
+        Ok(self)
+    }
+}
+
 /// Working sets of all views, and the streams that they must not go on with.
 pub(crate) struct Fold {
     schema: Schema,
-    types: Types,
+    types: Arc<Types>,
     views: Vec<Box<dyn View>>,
     blocked: Blocked,
     /// Bytes of rows that each table keeps between batches.
@@ -47,7 +63,7 @@ impl Fold {
         blocked: Blocked,
         keep: usize,
     ) -> Result<Self, sqlx::Error> {
-        Ok(Self { schema, types: Types::read(db).await?, views: view::all(), blocked, keep })
+        Ok(Self { schema, types: Arc::new(Types::read(db).await?), views: view::all(), blocked, keep })
     }
 
     /// Forgets all rows: for whenever the database may say something else than memory.
@@ -59,7 +75,7 @@ impl Fold {
     /// view by view. The faults of `Fault::Event` that come out of here belong to no event that could be told.
     pub async fn compute(
         &mut self,
-        db: &mut PgConnection,
+        db: &mut dyn Reader,
         items: &[Item],
         known: &BTreeMap<&'static str, Faults>,
     ) -> Result<Vec<Quarantined>, Fault> {
@@ -104,18 +120,27 @@ impl Fold {
         }
     }
 
-    /// Adds changed rows to a statement, `most` of a table; `false`: there were none.
-    pub fn store(&mut self, most: usize) -> Result<(Statement<'_>, bool), Fault> {
+    /// Changed rows as a statement, `most` of each table; `None`: there are none (any more).
+    pub fn store(&mut self, most: usize) -> Result<Option<Statement>, Fault> {
+        self.store_of(most, |_| true)
+    }
+
+    /// The same of some views, by name.
+    pub fn store_of(&mut self, most: usize, of: impl Fn(&str) -> bool) -> Result<Option<Statement>, Fault> {
         let mut statement = Statement::new(self.schema, &self.types);
         let mut count = 0;
-        for table in self.views.iter_mut().flat_map(|view| view.tables()) {
+        for table in self.views.iter_mut().filter(|view| of(view.name())).flat_map(|view| view.tables()) {
             count += table.store(&mut statement, most)?;
         }
-        Ok((statement, count > 0))
+        Ok((count > 0).then_some(statement))
+    }
+
+    pub fn statement(&self) -> Statement {
+        Statement::new(self.schema, &self.types)
     }
 
     /// Adds rows that may be written before the others; `None`: there are none.
-    pub fn store_ahead(&mut self) -> Result<Option<Statement<'_>>, Fault> {
+    pub fn store_ahead(&mut self) -> Result<Option<Statement>, Fault> {
         let mut statement = Statement::new(self.schema, &self.types);
         for table in self.views.iter_mut().flat_map(|view| view.tables()) {
             if table.store_ahead(&mut statement)? > 0 {
@@ -212,13 +237,22 @@ fn want(view: &mut dyn View, items: &[Item], own: &[usize]) {
 }
 
 /// One round trip for the rows of all views, a second one for what these lead to.
-async fn load(views: &mut [&mut dyn View], db: &mut PgConnection, schema: Schema, types: &Types) -> Result<(), Fault> {
+async fn load(
+    views: &mut [&mut dyn View],
+    db: &mut dyn Reader,
+    schema: Schema,
+    types: &Arc<Types>,
+) -> Result<(), Fault> {
     for _ in 0..2 {
         let mut statement = Statement::new(schema, types);
         for table in views.iter_mut().flat_map(|view| view.tables()) {
             table.load(&mut statement)?;
         }
-        for (table, row) in statement.load(&mut *db).await? {
+        let rows = match statement.is_empty() {
+            true => vec![],
+            false => statement.load(db.connection().await?).await?,
+        };
+        for (table, row) in rows {
             for rows in views.iter_mut().flat_map(|view| view.tables()) {
                 rows.take(&table, &row)?;
             }
@@ -226,7 +260,7 @@ async fn load(views: &mut [&mut dyn View], db: &mut PgConnection, schema: Schema
         views.iter_mut().for_each(|view| view.want_more());
     }
     for view in views {
-        view.read(&mut *db).await?;
+        view.read(db).await?;
     }
     Ok(())
 }
@@ -238,7 +272,7 @@ fn fold(view: &mut dyn View, items: &[Item], own: &[usize]) -> Result<(), (usize
         let done = catch_unwind(AssertUnwindSafe(|| {
             let done = view.fold(item);
             #[cfg(test)]
-            {}
+            crate::panics::maybe(view.name(), item);
             done
         }));
         match done {

@@ -4,6 +4,19 @@
 //! (no clock, no randomness, no side effect), so that folding the log again gives the same rows; `Projector` keeps the
 //! live tables, `rebuild` folds beside them. Sealed values pass through sealed: there is no key here.
 
+#[cfg(test)]
+extern crate self as projections;
+
+#[cfg(test)]
+#[path = "../tests/it/log.rs"]
+#[allow(dead_code, reason = "a part of what the other tests use")]
+mod log;
+#[cfg(test)]
+mod panics;
+#[cfg(test)]
+#[path = "../../tests/support/postgres.rs"]
+mod postgres;
+
 mod accounts;
 mod api_keys;
 mod apply;
@@ -17,6 +30,8 @@ mod executions;
 mod fault;
 mod fold;
 mod list;
+mod loading;
+mod online;
 mod operations;
 mod pace;
 mod plans;
@@ -25,8 +40,10 @@ mod projector;
 mod quarantine;
 mod read;
 mod rebuild;
+mod record;
 mod resource;
 mod row;
+mod shadow;
 mod source;
 mod statement;
 mod steps;
@@ -44,6 +61,7 @@ pub use credentials::{CredentialReadView, CredentialView};
 pub use deliveries::{DeliveryAttempt, DeliveryView};
 pub use executions::ExecutionView;
 pub use list::{COUNT_LIMIT, DEFAULT_LIMIT, ListFilter, Listed, MAX_LIMIT, Page};
+pub use online::{OnlineError, OnlineOptions, OnlineReport, RebuildPhase, RebuildProgress, rebuild_online};
 pub use operations::{OperationView, endpoint_id};
 pub use plans::PlanView;
 pub use progress::Progress;
@@ -55,7 +73,7 @@ pub use rebuild::{
 };
 pub use resource::{resource_id, resource_of};
 pub use steps::{Attempt, AttemptStatus, ExecutionStepView};
-pub use system::{Due, Lag, SystemReads};
+pub use system::{Due, Lag, RebuildStatus, SystemReads};
 pub use view::{Schema, TABLES, decode_fault};
 pub use webhooks::{WebhookStatus, WebhookView};
 pub use workflows::{WorkflowVersionView, WorkflowView};

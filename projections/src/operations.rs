@@ -9,12 +9,12 @@ use domain::{
     operation::{Operation, SpecSummary},
 };
 use event_store::read_blob;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
     cells::Columns,
     fault::Fault,
+    fold::Reader,
     list::{Kind, ListFilter, ListSpec, Listed, Order, Page},
     read::{QueryError, ReadModels},
     row::{Key, Row, id, row},
@@ -123,7 +123,7 @@ impl Rows for Replaced {
     fn store(&mut self, statement: &mut Statement, most: usize) -> Result<usize, Fault> {
         let mut count = most.min(self.rows.len());
         if count > 0 {
-            let mut columns = Columns::new(statement.types, OperationView::TABLE, OperationView::COLUMNS);
+            let mut columns = Columns::new(&statement.types, OperationView::TABLE, OperationView::COLUMNS);
             for row in self.rows.drain(..count) {
                 columns.push(&row).map_err(|e| Fault::Event(e.to_string()))?;
             }
@@ -181,10 +181,10 @@ impl View for Operations {
         vec![&mut self.replaced]
     }
 
-    async fn read(&mut self, db: &mut PgConnection) -> Result<(), Fault> {
+    async fn read(&mut self, db: &mut dyn Reader) -> Result<(), Fault> {
         self.read.clear();
         for (connection, workspace, hash) in std::mem::take(&mut self.wanted) {
-            let rows = match read_blob(&mut *db, &hash).await.map_err(Fault::from) {
+            let rows = match read_blob(db.connection().await?, &hash).await.map_err(Fault::from) {
                 Ok(bytes) => serde_json::from_slice(&bytes)
                     .map(|summary| rows_of(workspace, connection, summary))
                     .map_err(|e| format!("the operations in blob {hash} cannot be read: {e}")),

@@ -1,5 +1,7 @@
 //! One statement over many tables: a round trip for all loads of a batch, and one transaction for all that it writes.
 
+use std::sync::Arc;
+
 use domain::event::LogPosition;
 use sqlx::{Arguments, Encode, PgConnection, Postgres, Type, postgres::PgArguments};
 
@@ -19,17 +21,17 @@ pub(crate) struct Place {
 }
 
 /// SQL parts with their arguments.
-pub(crate) struct Statement<'t> {
+pub(crate) struct Statement {
     pub schema: Schema,
-    pub types: &'t Types,
+    pub types: Arc<Types>,
     parts: Vec<String>,
     arguments: PgArguments,
     count: usize,
 }
 
-impl<'t> Statement<'t> {
-    pub fn new(schema: Schema, types: &'t Types) -> Self {
-        Self { schema, types, parts: vec![], arguments: PgArguments::default(), count: 0 }
+impl Statement {
+    pub fn new(schema: Schema, types: &Arc<Types>) -> Self {
+        Self { schema, types: types.clone(), parts: vec![], arguments: PgArguments::default(), count: 0 }
     }
 
     /// Adds an argument; gives its place, `$3`.
@@ -131,11 +133,12 @@ impl<'t> Statement<'t> {
         Ok(())
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
     /// All parts as one query of `(table, row)`.
     pub async fn load(self, db: &mut PgConnection) -> Result<Vec<(String, String)>, Fault> {
-        if self.parts.is_empty() {
-            return Ok(vec![]);
-        }
         Ok(sqlx::query_as_with(&self.parts.join(" union all "), self.arguments).fetch_all(db).await?)
     }
 }

@@ -174,7 +174,7 @@ impl<R: Row> Rows for Table<R> {
     }
 
     fn store(&mut self, statement: &mut Statement, most: usize) -> Result<usize, Fault> {
-        let mut columns = Columns::new(statement.types, R::TABLE, R::COLUMNS);
+        let mut columns = Columns::new(&statement.types, R::TABLE, R::COLUMNS);
         let (mut rows, mut gone) = (0, vec![]);
         while rows + gone.len() < most {
             let Some(key) = self.changed.pop_first() else { break };

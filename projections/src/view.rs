@@ -24,9 +24,8 @@ use domain::{
     workflow::WorkflowEvent,
     workspace::WorkspaceEvent,
 };
-use sqlx::PgConnection;
 
-use crate::{fault::Fault, row::Row, table::Rows};
+use crate::{fault::Fault, fold::Reader, row::Row, table::Rows};
 
 /// Where the tables are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,7 +178,7 @@ pub(crate) trait View: Send {
     fn tables(&mut self) -> Vec<&mut dyn Rows>;
 
     /// Fetches what is no row. An event's own fault is told by its `fold`.
-    async fn read(&mut self, _: &mut PgConnection) -> Result<(), Fault> {
+    async fn read(&mut self, _: &mut dyn Reader) -> Result<(), Fault> {
         Ok(())
     }
 
