@@ -85,8 +85,29 @@ pub enum Command {
     /// Read the log again; changes nothing that is live
     #[command(subcommand)]
     Replay(Replay),
+    /// Change what is derived from the log; the log itself is never touched
+    #[command(subcommand)]
+    Admin(Admin),
     /// Ask the server at host and port whether it is ready; exit code 1 when not
     Health,
+}
+
+/// Tools over derived state.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Admin {
+    /// Rebuild the read models from the log while servers go on, and swap them in
+    ///
+    /// Logs in as `apiq migrate` does (the owner of the schema). Interrupted at any point, nothing live has changed;
+    /// start it again. With --json, one line of JSON a second and one at the end.
+    Rebuild {
+        /// Events folded together: more write fewer rows and need more memory
+        #[arg(long, value_name = "EVENTS", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        batch: u32,
+    },
+    /// List events that read models could not take, with the reasons; exit code 1 when there are some
+    ///
+    /// A rebuild by a build that can take them is the way out: `apiq admin rebuild`.
+    Quarantine,
 }
 
 /// Read-only tools over the log.
@@ -118,7 +139,9 @@ impl Command {
     fn needs(&self) -> Needs {
         match self {
             Command::Serve => Needs { database: true, nats: true, master_key: true },
-            Command::Migrate { .. } | Command::Replay(_) => Needs { database: true, ..Needs::default() },
+            Command::Migrate { .. } | Command::Replay(_) | Command::Admin(_) => {
+                Needs { database: true, ..Needs::default() }
+            }
             Command::Dev | Command::Demo | Command::Health => Needs::default(),
         }
     }
@@ -169,6 +192,10 @@ mod tests {
         let timeline = Command::Replay(Replay::Timeline { id: "wf_1".into() });
         assert_eq!(command(&["apiq", "replay", "timeline", "wf_1"]).unwrap(), timeline);
         assert_eq!(command(&["apiq", "migrate", "--adopt"]).unwrap(), Command::Migrate { adopt: true });
+        let rebuild = |batch| Command::Admin(Admin::Rebuild { batch });
+        assert_eq!(command(&["apiq", "admin", "rebuild"]).unwrap(), rebuild(5_000));
+        assert_eq!(command(&["apiq", "admin", "rebuild", "--batch", "7"]).unwrap(), rebuild(7));
+        assert!(command(&["apiq", "admin", "rebuild", "--batch", "0"]).is_err());
         assert!(command(&["apiq", "replay", "timeline"]).is_err());
         assert!(command(&["apiq"]).is_err());
     }

@@ -1,5 +1,6 @@
 //! The one binary: reads the configuration, wires the crates together, runs a command.
 
+mod admin;
 mod cli;
 mod demo;
 mod demo_account;
@@ -56,6 +57,7 @@ async fn run(cli: Cli, settings: settings::Settings) -> anyhow::Result<ExitCode>
         Command::Migrate { adopt } => tools::migrate(settings, adopt).await,
         Command::Demo => dev::demo(settings).await,
         Command::Replay(replay) => tools::replay(settings, replay, cli.flags.json).await,
+        Command::Admin(admin) => admin::run(settings, admin, cli.flags.json).await,
         Command::Health => health::ask(settings).await,
     }
 }

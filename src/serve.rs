@@ -102,7 +102,7 @@ pub async fn wire(settings: &Settings, engines: &Engines, listener: &TcpListener
     let reads = ReadModels::new(api_pool, progress);
     let system = SystemReads::new(projector_pool);
     let handle = metrics.as_ref().map(Exposition::handle);
-    let sampler = Sampler { pools, reads: system.clone(), handle };
+    let sampler = Sampler { pools, store: store.clone(), reads: system.clone(), handle };
     let planner = Arc::new(WorkspacePlanner::new(system.clone(), model(settings)));
     let ports = Ports {
         planner: planner.clone(),

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The database to work on: the given one, the running dev server's, or a private one started for this.
-async fn database(settings: &Settings) -> anyhow::Result<(SecretString, Option<LocalStack>)> {
+pub async fn database(settings: &Settings) -> anyhow::Result<(SecretString, Option<LocalStack>)> {
     if let Some(url) = &settings.database_url {
         return Ok((url.clone(), None));
     }

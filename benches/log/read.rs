@@ -22,7 +22,7 @@ use crate::{
 /// Events a page.
 const PAGE: i64 = 2_000;
 /// Events a batch of the rebuild.
-const BATCH: i64 = 1_000;
+const BATCH: usize = 1_000;
 
 pub async fn run(report: &mut Report, plan: &Plan, server: &Server) -> Result<(), String> {
     let (rounds, rows, rebuilt) = if plan.quick { (1, 50_000, 10_000) } else { (3, 500_000, 60_000) };

@@ -11,7 +11,9 @@ use domain::{
     ids::{RequestId, UserId},
     workflow::{Workflow, WorkflowCommand, WorkflowEvent, WorkflowPatch},
 };
-use event_store::{Append, AppendError, DatabaseRole, EventStore, Loaded, NewEvent, StreamAppend, connect_pool};
+use event_store::{
+    Append, AppendError, DatabaseRole, EventStore, Loaded, NewEvent, Options, StreamAppend, connect_pool,
+};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -43,7 +45,7 @@ impl Log {
     /// As `serve` does it.
     pub async fn open(url: &str) -> Result<Log, String> {
         let pool = connect_pool(url, DatabaseRole::Writer, 12).await.map_err(fault)?;
-        let store = EventStore::open(pool.clone(), 2).await.map_err(fault)?;
+        let store = EventStore::open(pool.clone(), Options::default()).await.map_err(fault)?;
         Ok(Log { store, pool })
     }
 
@@ -59,17 +61,21 @@ pub async fn create(store: &EventStore, load_first: bool) -> Result<Outcome, Str
     let id = new_id();
     let loaded = match load_first {
         true => load(store, id).await?,
-        false => Loaded { id, state: Workflow::default(), sequence: 0, workspace: None },
+        false => Loaded::fresh(id),
     };
     append(store, loaded, creation()).await.map_err(fault)?;
     Ok(Outcome::default())
 }
 
-/// A change of an existing stream; a lost race is loaded and decided again.
+/// A change of an existing stream as `commands::unit::change` makes it: decided on the recalled state, which a lost race
+/// shows to be behind; then it is loaded and decided again.
 pub async fn rename(store: &EventStore, id: Uuid) -> Result<Outcome, String> {
     let mut conflicts = 0;
     loop {
-        let loaded = load(store, id).await?;
+        let loaded = match conflicts {
+            0 => store.recall::<Workflow>(id).await.map_err(fault)?,
+            _ => load(store, id).await?,
+        };
         match append(store, loaded, renaming()).await {
             Ok(_) => return Ok(Outcome { conflicts }),
             Err(AppendError::Conflict) if conflicts < ATTEMPTS as u64 => conflicts += 1,
@@ -85,7 +91,7 @@ async fn load(store: &EventStore, id: Uuid) -> Result<Loaded<Workflow>, String> 
 /// Decides and appends; gives the event's id.
 pub async fn append(
     store: &EventStore,
-    loaded: Loaded<Workflow>,
+    mut loaded: Loaded<Workflow>,
     command: WorkflowCommand,
 ) -> Result<(Uuid, event_store::Appended), AppendError> {
     let refused = |e: String| AppendError::Refused(e);
@@ -93,7 +99,12 @@ pub async fn append(
     let new: Result<Vec<NewEvent>, _> = events.iter().map(|event| NewEvent::of(new_id(), event)).collect();
     let new = new.map_err(|e| refused(e.to_string()))?;
     let event_id = new.first().map(|event| event.event_id).unwrap_or_default();
-    let appended = store.append(one_stream(loaded.id, loaded.sequence, new)).await?;
+    let (expected, predecessor) = (loaded.sequence, loaded.last_event());
+    for (event, stored) in events.into_iter().zip(&new) {
+        loaded.advance(event, stored, workspace());
+    }
+    let appended = store.append(one_stream(loaded.id, expected, predecessor, new)).await?;
+    store.keep(loaded);
     Ok((event_id, appended))
 }
 
@@ -108,11 +119,11 @@ pub fn large(events: usize) -> Result<Append, String> {
             cqrs_es::Aggregate::apply(&mut state, event);
         }
     }
-    Ok(one_stream(new_id(), 0, new))
+    Ok(one_stream(new_id(), 0, None, new))
 }
 
-fn one_stream(aggregate_id: Uuid, expected: i64, events: Vec<NewEvent>) -> Append {
-    let stream = StreamAppend { aggregate_type: "workflow", aggregate_id, expected, events };
+fn one_stream(aggregate_id: Uuid, expected: i64, predecessor: Option<Uuid>, events: Vec<NewEvent>) -> Append {
+    let stream = StreamAppend { aggregate_type: "workflow", aggregate_id, expected, predecessor, events };
     Append { workspace_id: workspace(), streams: vec![stream], metadata: metadata(), claim: None }
 }
 

@@ -33,8 +33,9 @@ pub(crate) fn subject(workspace: Uuid, aggregate: &str, event_type: &str) -> Str
 
 /// Kept for a day: NATS wakes, the log remembers.
 const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
-/// How long the server tells a message that comes twice by its id.
-const DUPLICATES: Duration = Duration::from_secs(120);
+/// How long the server tells a message that comes twice by its id. It keeps each id in memory for as long; the relay goes
+/// on behind the newest message anyway.
+const DUPLICATES: Duration = Duration::from_secs(10);
 /// Of a new stream; an operator may change it.
 const MAX_BYTES: i64 = 1024 * 1024 * 1024;
 

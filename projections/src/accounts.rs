@@ -1,6 +1,5 @@
 //! Users and workspaces. Account data stays sealed with the person's own key.
 
-use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::{
     actor::Role,
@@ -10,15 +9,14 @@ use domain::{
     user::UserEvent,
     workspace::WorkspaceEvent,
 };
-use sqlx::PgConnection;
 
 use crate::{
     fault::Fault,
     list::{Kind, ListFilter, ListSpec, Listed, Order, Page},
     read::{QueryError, ReadModels},
     row::{Key, id, row},
-    table::Table,
-    view::{Fact, Item, Schema, View},
+    table::{Rows, Table},
+    view::{Fact, Item, View},
 };
 
 row! {
@@ -86,7 +84,6 @@ pub(crate) struct Accounts {
     workspaces: Table<WorkspaceView>,
 }
 
-#[async_trait]
 impl View for Accounts {
     fn name(&self) -> &'static str {
         "accounts"
@@ -99,18 +96,18 @@ impl View for Accounts {
     fn want(&mut self, item: &Item) -> Result<(), Fault> {
         match item.fact()? {
             Fact::Organization(OrganizationEvent::MemberAdded { user_id, .. }) => self.users.want(Key::of(*user_id)),
-            Fact::User(_) => self.users.want(Key::of(item.recorded.aggregate_id)),
+            Fact::User(_) => self.users.want_own(&item.recorded),
             _ => {}
         }
         Ok(())
     }
 
-    async fn load(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault> {
-        self.users.load(db, schema).await
+    fn tables(&mut self) -> Vec<&mut dyn Rows> {
+        vec![&mut self.users, &mut self.workspaces]
     }
 
     fn fold(&mut self, item: &Item) -> Result<(), Fault> {
-        let recorded = item.recorded;
+        let recorded = &item.recorded;
         match item.fact()? {
             Fact::Organization(OrganizationEvent::MemberAdded { user_id, role }) => {
                 // A founder's membership may stand before the account itself, which brings its own role.
@@ -145,10 +142,5 @@ impl View for Accounts {
             _ => {}
         }
         Ok(())
-    }
-
-    async fn store(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault> {
-        self.users.store(db, schema).await?;
-        self.workspaces.store(db, schema).await
     }
 }

@@ -1,6 +1,5 @@
 //! API keys of a workspace: who made them, what they may do, whether they still work.
 
-use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::{
     actor::Role,
@@ -8,15 +7,14 @@ use domain::{
     ids::{ApiKeyId, WorkspaceId},
 };
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 
 use crate::{
     fault::Fault,
     list::{Kind, ListFilter, ListSpec, Listed, Order, Page},
     read::{QueryError, ReadModels},
     row::{Key, id, row},
-    table::Table,
-    view::{Fact, Item, Schema, View},
+    table::{Rows, Table},
+    view::{Fact, Item, View},
 };
 
 /// Expiry is not a status: compare `expires_at` with the time.
@@ -76,7 +74,6 @@ pub(crate) struct ApiKeys {
     keys: Table<ApiKeyView>,
 }
 
-#[async_trait]
 impl View for ApiKeys {
     fn name(&self) -> &'static str {
         "api_keys"
@@ -87,16 +84,16 @@ impl View for ApiKeys {
     }
 
     fn want(&mut self, item: &Item) -> Result<(), Fault> {
-        self.keys.want(Key::of(item.recorded.aggregate_id));
+        self.keys.want_own(&item.recorded);
         Ok(())
     }
 
-    async fn load(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault> {
-        self.keys.load(db, schema).await
+    fn tables(&mut self) -> Vec<&mut dyn Rows> {
+        vec![&mut self.keys]
     }
 
     fn fold(&mut self, item: &Item) -> Result<(), Fault> {
-        let recorded = item.recorded;
+        let recorded = &item.recorded;
         let Fact::ApiKey(event) = item.fact()? else { return Ok(()) };
         match event {
             ApiKeyEvent::Created { workspace_id, name, role, prefix, expires_at, .. } => self.keys.put(ApiKeyView {
@@ -121,9 +118,5 @@ impl View for ApiKeys {
             }
         }
         Ok(())
-    }
-
-    async fn store(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault> {
-        self.keys.store(db, schema).await
     }
 }

@@ -1,6 +1,7 @@
 //! The audit log: an index over the events, which are the entries themselves.
 
-use async_trait::async_trait;
+use std::collections::VecDeque;
+
 use chrono::{DateTime, Utc};
 use domain::{
     actor::ActorKind,
@@ -9,15 +10,18 @@ use domain::{
     ids::{EventId, WorkspaceId},
 };
 use event_store::{EVENT_COLUMNS, event_of};
-use sqlx::{PgConnection, Postgres, QueryBuilder};
+use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
 use crate::{
+    cells::Columns,
     fault::Fault,
     list::{COUNT_LIMIT, Listed, Page, bounds, escape_like, paged, values},
     read::{QueryError, ReadModels},
     resource::resource_of,
-    view::{Item, Schema, View},
+    statement::Statement,
+    table::Rows,
+    view::{Item, View},
 };
 
 /// Which entries. Texts may hold several comma-separated values, one of which must match.
@@ -219,25 +223,64 @@ pub(crate) const COLUMNS: [&str; 13] = [
     "recorded_at",
 ];
 
-/// The index's rows of a batch, as columns: every event writes one, so they go in by UNNEST.
-#[derive(Default)]
-pub(crate) struct Audit {
-    event_id: Vec<Uuid>,
-    workspace: Vec<Uuid>,
-    generation: Vec<i32>,
-    transaction_id: Vec<String>,
-    position: Vec<i64>,
-    aggregate_type: Vec<String>,
-    aggregate_id: Vec<Uuid>,
-    sequence: Vec<i64>,
-    event_type: Vec<String>,
-    actor_kind: Vec<&'static str>,
-    actor_id: Vec<String>,
-    correlation_id: Vec<Uuid>,
-    recorded_at: Vec<DateTime<Utc>>,
+/// One line of the index.
+#[derive(serde::Serialize)]
+struct Entry {
+    event_id: Uuid,
+    workspace_id: Uuid,
+    generation: i32,
+    transaction_id: u64,
+    position: i64,
+    aggregate_type: String,
+    aggregate_id: Uuid,
+    sequence: i64,
+    event_type: String,
+    actor_kind: &'static str,
+    actor_id: String,
+    correlation_id: Uuid,
+    recorded_at: DateTime<Utc>,
 }
 
-#[async_trait]
+#[derive(Default)]
+pub(crate) struct Audit {
+    entries: Entries,
+}
+
+/// The lines that a batch adds: every event writes one, and none is ever changed.
+#[derive(Default)]
+struct Entries(VecDeque<Entry>);
+
+impl Rows for Entries {
+    fn load(&mut self, _: &mut Statement) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn take(&mut self, _: &str, _: &str) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn store(&mut self, statement: &mut Statement, most: usize) -> Result<usize, Fault> {
+        let count = most.min(self.0.len());
+        if count == 0 {
+            return Ok(0);
+        }
+        let mut columns = Columns::new(&statement.types, "audit_entries", &COLUMNS);
+        for entry in self.0.drain(..count) {
+            columns.push(&entry).map_err(|e| Fault::Event(e.to_string()))?;
+        }
+        statement.insert("audit_entries", &["event_id"], &columns, false)?;
+        Ok(count)
+    }
+
+    fn keep(&mut self, _: usize) {
+        self.clear();
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
 impl View for Audit {
     fn name(&self) -> &'static str {
         "audit"
@@ -252,67 +295,41 @@ impl View for Audit {
         !event_type.starts_with("reservation.")
     }
 
+    fn in_order(&self) -> bool {
+        false
+    }
+
     fn want(&mut self, _: &Item) -> Result<(), Fault> {
         Ok(())
     }
 
-    async fn load(&mut self, _: &mut PgConnection, _: Schema) -> Result<(), Fault> {
-        Ok(())
+    fn tables(&mut self) -> Vec<&mut dyn Rows> {
+        vec![&mut self.entries]
     }
 
     /// Needs no payload: an event that cannot be decoded is audited all the same, by nobody known when even its
     /// metadata cannot be read.
     fn fold(&mut self, item: &Item) -> Result<(), Fault> {
-        let event = item.recorded;
+        let event = &item.recorded;
         let (kind, actor, correlation) = match item.metadata() {
             Ok(m) => (m.actor_kind, m.actor_id.clone(), m.correlation_id),
             Err(_) => (ActorKind::Anonymous, String::new(), event.event_id),
         };
-        self.event_id.push(event.event_id);
-        self.workspace.push(event.workspace_id);
-        self.generation.push(event.at.generation);
-        self.transaction_id.push(event.at.transaction_id.to_string());
-        self.position.push(event.at.position);
-        self.aggregate_type.push(event.aggregate_type.clone());
-        self.aggregate_id.push(event.aggregate_id);
-        self.sequence.push(event.sequence);
-        self.event_type.push(event.event_type.clone());
-        self.actor_kind.push(kind.as_str());
-        self.actor_id.push(actor);
-        self.correlation_id.push(correlation);
-        self.recorded_at.push(event.recorded_at);
-        Ok(())
-    }
-
-    async fn store(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault> {
-        if self.event_id.is_empty() {
-            return Ok(());
-        }
-        let sql = format!(
-            "insert into {schema}.audit_entries ({})
-             select a, b, c, d::xid8, e, f, g, h, i, j, k, l, m
-               from unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::bigint[], $6::text[], $7::uuid[],
-                 $8::bigint[], $9::text[], $10::text[], $11::text[], $12::uuid[], $13::timestamptz[])
-                 as t(a, b, c, d, e, f, g, h, i, j, k, l, m)
-             on conflict (event_id) do nothing",
-            COLUMNS.join(", ")
-        );
-        sqlx::query(&sql)
-            .bind(&self.event_id)
-            .bind(&self.workspace)
-            .bind(&self.generation)
-            .bind(&self.transaction_id)
-            .bind(&self.position)
-            .bind(&self.aggregate_type)
-            .bind(&self.aggregate_id)
-            .bind(&self.sequence)
-            .bind(&self.event_type)
-            .bind(&self.actor_kind)
-            .bind(&self.actor_id)
-            .bind(&self.correlation_id)
-            .bind(&self.recorded_at)
-            .execute(db)
-            .await?;
+        self.entries.0.push_back(Entry {
+            event_id: event.event_id,
+            workspace_id: event.workspace_id,
+            generation: event.at.generation,
+            transaction_id: event.at.transaction_id,
+            position: event.at.position,
+            aggregate_type: event.aggregate_type.clone(),
+            aggregate_id: event.aggregate_id,
+            sequence: event.sequence,
+            event_type: event.event_type.clone(),
+            actor_kind: kind.as_str(),
+            actor_id: actor,
+            correlation_id: correlation,
+            recorded_at: event.recorded_at,
+        });
         Ok(())
     }
 }

@@ -1,6 +1,5 @@
 //! Connections: what they reach, how their document stands, what the last test said.
 
-use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::{
     connection::{AuthScheme, Connection, ConnectionEvent, IngestionStatus, SpecChanges, SpecFacts, SpecSource},
@@ -8,15 +7,14 @@ use domain::{
     operation::SpecProblem,
 };
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 
 use crate::{
     fault::Fault,
     list::{Kind, ListFilter, ListSpec, Listed, Order, Page},
     read::{QueryError, ReadModels},
     row::{Key, id, optional_id, row},
-    table::Table,
-    view::{Fact, Item, Schema, View},
+    table::{Rows, Table},
+    view::{Fact, Item, View},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,7 +116,6 @@ pub(crate) struct Connections {
     connections: Table<ConnectionView>,
 }
 
-#[async_trait]
 impl View for Connections {
     fn name(&self) -> &'static str {
         "connections"
@@ -140,16 +137,16 @@ impl View for Connections {
     }
 
     fn want(&mut self, item: &Item) -> Result<(), Fault> {
-        self.connections.want(Key::of(item.recorded.aggregate_id));
+        self.connections.want_own(&item.recorded);
         Ok(())
     }
 
-    async fn load(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault> {
-        self.connections.load(db, schema).await
+    fn tables(&mut self) -> Vec<&mut dyn Rows> {
+        vec![&mut self.connections]
     }
 
     fn fold(&mut self, item: &Item) -> Result<(), Fault> {
-        let recorded = item.recorded;
+        let recorded = &item.recorded;
         let key = Key::of(recorded.aggregate_id);
         let Fact::Connection(event) = item.fact()? else { return Ok(()) };
         match event {
@@ -169,17 +166,13 @@ impl View for Connections {
         }
         Ok(())
     }
-
-    async fn store(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault> {
-        self.connections.store(db, schema).await
-    }
 }
 
 fn created(item: &Item, event: &ConnectionEvent) -> Option<ConnectionView> {
     let ConnectionEvent::Created { name, description, source, base_url, auth, credential_id, risks } = event else {
         return None;
     };
-    let recorded = item.recorded;
+    let recorded = &item.recorded;
     let no_document = *source == SpecSource::None;
     let mut row = ConnectionView {
         id: ConnectionId(recorded.aggregate_id),

@@ -1,6 +1,5 @@
 //! Credentials without their values, and who read them.
 
-use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::{
     actor::ActorKind,
@@ -9,7 +8,6 @@ use domain::{
     execution::ExecutionEvent,
     ids::{ConnectionId, CredentialId, EventId, WorkspaceId},
 };
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
@@ -17,8 +15,8 @@ use crate::{
     list::{Kind, ListFilter, ListSpec, Listed, Order, Page},
     read::{QueryError, ReadModels},
     row::{Key, id, optional_id, row},
-    table::Table,
-    view::{Fact, Item, Schema, View},
+    table::{Rows, Table},
+    view::{Fact, Item, View},
 };
 
 row! {
@@ -45,7 +43,7 @@ row! {
 
 row! {
     /// One use of a credential.
-    pub struct CredentialReadView in "credential_reads" by ["event_id"] = |row| Key::of(row.event_id); {
+    pub struct CredentialReadView in "credential_reads" by ["event_id"] = |row| Key::of(row.event_id); once true; {
         #[serde(with = "id")]
         pub event_id: EventId,
         #[serde(with = "id")]
@@ -108,7 +106,6 @@ pub(crate) struct Credentials {
     reads: Table<CredentialReadView>,
 }
 
-#[async_trait]
 impl View for Credentials {
     fn name(&self) -> &'static str {
         "credentials"
@@ -120,7 +117,7 @@ impl View for Credentials {
 
     fn want(&mut self, item: &Item) -> Result<(), Fault> {
         match item.fact()? {
-            Fact::Credential(_) => self.credentials.want(Key::of(item.recorded.aggregate_id)),
+            Fact::Credential(_) => self.credentials.want_own(&item.recorded),
             Fact::Execution(ExecutionEvent::CredentialRead { credential_id, .. })
             | Fact::Connection(ConnectionEvent::CredentialRead { credential_id, .. }) => {
                 self.credentials.want(Key::of(*credential_id));
@@ -130,8 +127,8 @@ impl View for Credentials {
         Ok(())
     }
 
-    async fn load(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault> {
-        self.credentials.load(db, schema).await
+    fn tables(&mut self) -> Vec<&mut dyn Rows> {
+        vec![&mut self.credentials, &mut self.reads]
     }
 
     fn fold(&mut self, item: &Item) -> Result<(), Fault> {
@@ -149,16 +146,11 @@ impl View for Credentials {
         }
         Ok(())
     }
-
-    async fn store(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault> {
-        self.credentials.store(db, schema).await?;
-        self.reads.store(db, schema).await
-    }
 }
 
 impl Credentials {
     fn fold_own(&mut self, item: &Item, event: &CredentialEvent) {
-        let recorded = item.recorded;
+        let recorded = &item.recorded;
         let key = Key::of(recorded.aggregate_id);
         match event {
             CredentialEvent::Created { name, kind, connection_id, version, .. } => {
@@ -195,7 +187,7 @@ impl Credentials {
         purpose: &str,
         step: Option<(&String, u32)>,
     ) -> Result<(), Fault> {
-        let recorded = item.recorded;
+        let recorded = &item.recorded;
         let metadata = item.metadata()?;
         if let Some(row) = self.credentials.change(&Key::of(credential)) {
             row.last_read_at = Some(recorded.recorded_at);

@@ -1,13 +1,11 @@
 //! Executions: where each stands, and when a sweep should look at it again.
 
-use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
     execution::{ExecutionEvent, ExecutionStatus, StepError, StepStatus},
     ids::{ExecutionId, WorkflowId, WorkspaceId},
     sealed::Stored,
 };
-use sqlx::PgConnection;
 
 use crate::{
     fault::Fault,
@@ -15,8 +13,8 @@ use crate::{
     read::{QueryError, ReadModels},
     row::{Key, id, row},
     steps::{self, ExecutionStepView},
-    table::Table,
-    view::{Fact, Item, Schema, View},
+    table::{Rows, Table},
+    view::{Fact, Item, View},
 };
 
 /// After an event that another one should follow at once: how long until a sweep looks whether it did.
@@ -101,7 +99,6 @@ pub(crate) struct Executions {
     steps: Table<ExecutionStepView>,
 }
 
-#[async_trait]
 impl View for Executions {
     fn name(&self) -> &'static str {
         "executions"
@@ -124,7 +121,10 @@ impl View for Executions {
 
     fn want(&mut self, item: &Item) -> Result<(), Fault> {
         let id = item.recorded.aggregate_id;
-        self.executions.want(Key::of(id));
+        self.executions.want_own(&item.recorded);
+        if item.recorded.sequence == 1 {
+            self.steps.born(id);
+        }
         if let Fact::Execution(event) = item.fact()?
             && let Some((key, _)) = steps::step_of(event)
         {
@@ -133,13 +133,12 @@ impl View for Executions {
         Ok(())
     }
 
-    async fn load(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault> {
-        self.executions.load(db, schema).await?;
-        self.steps.load(db, schema).await
+    fn tables(&mut self) -> Vec<&mut dyn Rows> {
+        vec![&mut self.executions, &mut self.steps]
     }
 
     fn fold(&mut self, item: &Item) -> Result<(), Fault> {
-        let recorded = item.recorded;
+        let recorded = &item.recorded;
         let Fact::Execution(event) = item.fact()? else { return Ok(()) };
         if let ExecutionEvent::Started { .. } = event {
             let started_by = item.metadata()?.actor_id.clone();
@@ -158,11 +157,6 @@ impl View for Executions {
         row.version = recorded.sequence;
         Ok(())
     }
-
-    async fn store(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault> {
-        self.executions.store(db, schema).await?;
-        self.steps.store(db, schema).await
-    }
 }
 
 impl Executions {
@@ -172,7 +166,7 @@ impl Executions {
         let at = Key::pair(item.recorded.aggregate_id, key);
         let before = self.steps.get(&at).map(|s| s.status);
         if before.is_none() {
-            self.steps.put(steps::unborn(item.recorded, key, step_id));
+            self.steps.put(steps::unborn(&item.recorded, key, step_id));
         }
         let step = self.steps.change(&at)?;
         steps::fold(step, event, item.recorded.recorded_at);

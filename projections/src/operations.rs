@@ -1,6 +1,6 @@
 //! Operations of connections' documents: all rows of a connection are replaced at each refresh.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use async_trait::async_trait;
 use domain::{
@@ -9,16 +9,18 @@ use domain::{
     operation::{Operation, SpecSummary},
 };
 use event_store::read_blob;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
+    cells::Columns,
     fault::Fault,
+    fold::Reader,
     list::{Kind, ListFilter, ListSpec, Listed, Order, Page},
     read::{QueryError, ReadModels},
     row::{Key, Row, id, row},
-    table::upsert,
-    view::{Fact, Item, Schema, View},
+    statement::Statement,
+    table::Rows,
+    view::{Fact, Item, View},
 };
 
 row! {
@@ -90,20 +92,71 @@ impl ReadModels {
     }
 }
 
-/// What becomes of one connection's rows.
-enum Replacement {
-    /// The blob of the newest document of the batch; read by `load`.
-    Wanted {
-        workspace: WorkspaceId,
-        hash: String,
-    },
-    Rows(Vec<OperationView>),
-    None,
-}
+/// Rows written in a transaction of their own, ahead of the batch's: a document of thousands must not hold one for long.
+const AHEAD: usize = 200;
 
 #[derive(Default)]
 pub(crate) struct Operations {
-    connections: BTreeMap<ConnectionId, Replacement>,
+    /// Connections whose rows are replaced, each with its newest document's rows; none when it was deleted.
+    replaced: Replaced,
+    /// Documents that a batch names: the connection, its workspace, the blob's hash. All are read, not only the last
+    /// of each connection: whether an event can be taken must not depend on how the log is cut into batches.
+    wanted: Vec<(ConnectionId, WorkspaceId, String)>,
+    read: HashMap<(ConnectionId, String), Result<Vec<OperationView>, String>>,
+}
+
+#[derive(Default)]
+struct Replaced {
+    keep: BTreeMap<ConnectionId, Vec<EndpointId>>,
+    rows: VecDeque<OperationView>,
+}
+
+impl Rows for Replaced {
+    fn load(&mut self, _: &mut Statement) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn take(&mut self, _: &str, _: &str) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn store(&mut self, statement: &mut Statement, most: usize) -> Result<usize, Fault> {
+        let mut count = most.min(self.rows.len());
+        if count > 0 {
+            let mut columns = Columns::new(&statement.types, OperationView::TABLE, OperationView::COLUMNS);
+            for row in self.rows.drain(..count) {
+                columns.push(&row).map_err(|e| Fault::Event(e.to_string()))?;
+            }
+            statement.insert(OperationView::TABLE, OperationView::KEY, &columns, true)?;
+        }
+        if self.rows.is_empty() && !self.keep.is_empty() {
+            // What the new document does not name: no row that this statement writes.
+            let connections: Vec<Uuid> = self.keep.keys().map(|c| c.0).collect();
+            let kept: Vec<Uuid> = std::mem::take(&mut self.keep).into_values().flatten().map(|id| id.0).collect();
+            count += 1;
+            let (connections, kept) = (statement.bind(connections)?, statement.bind(kept)?);
+            let (schema, table) = (statement.schema, OperationView::TABLE);
+            statement.part(format!(
+                "delete from {schema}.{table} where connection_id = any({connections}) and id <> all({kept})"
+            ));
+        }
+        Ok(count)
+    }
+
+    fn store_ahead(&mut self, statement: &mut Statement) -> Result<usize, Fault> {
+        match self.rows.len() > AHEAD {
+            true => self.store(statement, AHEAD),
+            false => Ok(0),
+        }
+    }
+
+    fn keep(&mut self, _: usize) {
+        self.clear();
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
 }
 
 #[async_trait]
@@ -116,52 +169,49 @@ impl View for Operations {
         &["connection.spec_refreshed", "connection.deleted"]
     }
 
-    /// Only the last word of a batch on a connection counts.
     fn want(&mut self, item: &Item) -> Result<(), Fault> {
+        if let Fact::Connection(ConnectionEvent::SpecRefreshed { facts, .. }) = item.fact()? {
+            let (connection, workspace) = (item.recorded.aggregate_id, item.recorded.workspace_id);
+            self.wanted.push((connection.into(), workspace.into(), facts.operations_hash.clone()));
+        }
+        Ok(())
+    }
+
+    fn tables(&mut self) -> Vec<&mut dyn Rows> {
+        vec![&mut self.replaced]
+    }
+
+    async fn read(&mut self, db: &mut dyn Reader) -> Result<(), Fault> {
+        self.read.clear();
+        for (connection, workspace, hash) in std::mem::take(&mut self.wanted) {
+            let rows = match read_blob(db.connection().await?, &hash).await.map_err(Fault::from) {
+                Ok(bytes) => serde_json::from_slice(&bytes)
+                    .map(|summary| rows_of(workspace, connection, summary))
+                    .map_err(|e| format!("the operations in blob {hash} cannot be read: {e}")),
+                Err(Fault::Event(reason)) => Err(reason),
+                Err(other) => return Err(other),
+            };
+            self.read.insert((connection, hash), rows);
+        }
+        Ok(())
+    }
+
+    fn fold(&mut self, item: &Item) -> Result<(), Fault> {
         let connection = ConnectionId(item.recorded.aggregate_id);
-        match item.fact()? {
+        let rows = match item.fact()? {
             Fact::Connection(ConnectionEvent::SpecRefreshed { facts, .. }) => {
-                let (workspace, hash) = (WorkspaceId(item.recorded.workspace_id), facts.operations_hash.clone());
-                self.connections.insert(connection, Replacement::Wanted { workspace, hash });
+                match self.read.get(&(connection, facts.operations_hash.clone())) {
+                    Some(Ok(rows)) => rows.clone(),
+                    Some(Err(reason)) => return Err(Fault::Event(reason.clone())),
+                    None => return Err(Fault::Event(format!("blob {} was not read", facts.operations_hash))),
+                }
             }
-            Fact::Connection(ConnectionEvent::Deleted {}) => {
-                self.connections.insert(connection, Replacement::None);
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    async fn load(&mut self, db: &mut PgConnection, _: Schema) -> Result<(), Fault> {
-        for (connection, replacement) in &mut self.connections {
-            if let Replacement::Wanted { workspace, hash } = replacement {
-                let bytes = read_blob(&mut *db, hash).await?;
-                let summary: SpecSummary = serde_json::from_slice(&bytes)
-                    .map_err(|e| Fault::Event(format!("the operations in blob {hash} cannot be read: {e}")))?;
-                *replacement = Replacement::Rows(rows_of(*workspace, *connection, summary));
-            }
-        }
-        Ok(())
-    }
-
-    fn fold(&mut self, _: &Item) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    async fn store(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault> {
-        if self.connections.is_empty() {
-            return Ok(());
-        }
-        let replaced: Vec<Uuid> = self.connections.keys().map(|c| c.0).collect();
-        let sql = format!("delete from {schema}.{} where connection_id = any($1)", OperationView::TABLE);
-        sqlx::query(&sql).bind(replaced).execute(&mut *db).await?;
-        let rows =
-            self.connections.values().filter_map(|r| if let Replacement::Rows(rows) = r { Some(rows) } else { None });
-        let all: Vec<&OperationView> = rows.flatten().collect();
-        // Parts of a few megabytes: one huge parameter would be copied several times over.
-        for part in all.chunks(250) {
-            upsert(db, schema, part).await?;
-        }
+            Fact::Connection(ConnectionEvent::Deleted {}) => vec![],
+            _ => return Ok(()),
+        };
+        self.replaced.rows.retain(|row| row.connection_id != connection);
+        self.replaced.keep.insert(connection, rows.iter().map(|row| row.id).collect());
+        self.replaced.rows.extend(rows);
         Ok(())
     }
 }

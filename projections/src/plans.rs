@@ -1,20 +1,18 @@
 //! Plans: which planner drafted them, what came of them. The proposed workflow itself stays sealed in the log.
 
-use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::{
     ids::{ExecutionId, PlanId, WorkflowId, WorkspaceId},
     plan::PlanEvent,
 };
-use sqlx::PgConnection;
 
 use crate::{
     fault::Fault,
     list::{Kind, ListFilter, ListSpec, Listed, Order, Page},
     read::{QueryError, ReadModels},
     row::{Key, id, optional_id, row},
-    table::Table,
-    view::{Fact, Item, Schema, View},
+    table::{Rows, Table},
+    view::{Fact, Item, View},
 };
 
 row! {
@@ -68,7 +66,6 @@ pub(crate) struct Plans {
     plans: Table<PlanView>,
 }
 
-#[async_trait]
 impl View for Plans {
     fn name(&self) -> &'static str {
         "plans"
@@ -79,16 +76,16 @@ impl View for Plans {
     }
 
     fn want(&mut self, item: &Item) -> Result<(), Fault> {
-        self.plans.want(Key::of(item.recorded.aggregate_id));
+        self.plans.want_own(&item.recorded);
         Ok(())
     }
 
-    async fn load(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault> {
-        self.plans.load(db, schema).await
+    fn tables(&mut self) -> Vec<&mut dyn Rows> {
+        vec![&mut self.plans]
     }
 
     fn fold(&mut self, item: &Item) -> Result<(), Fault> {
-        let recorded = item.recorded;
+        let recorded = &item.recorded;
         let Fact::Plan(event) = item.fact()? else { return Ok(()) };
         match event {
             PlanEvent::Drafted { planner, plan_hash, confidence, writes, .. } => self.plans.put(PlanView {
@@ -111,9 +108,5 @@ impl View for Plans {
             }
         }
         Ok(())
-    }
-
-    async fn store(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault> {
-        self.plans.store(db, schema).await
     }
 }

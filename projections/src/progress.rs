@@ -28,6 +28,11 @@ impl Progress {
         *self.at.borrow()
     }
 
+    /// What the database says when a projector begins, which may be less than before.
+    pub(crate) fn restart(&self, at: LogPosition) {
+        self.at.send_replace(at);
+    }
+
     pub(crate) fn reached(&self, at: LogPosition) {
         self.at.send_if_modified(|known| {
             let moved = at > *known;

@@ -13,9 +13,17 @@ use sqlx::{Connection, Executor, PgConnection, Row as _};
 
 use crate::{
     apply::{ApplyError, Target, apply},
+    fold::Fold,
     projector::CHECKPOINT,
+    quarantine::Blocked,
+    source,
     view::{self, Schema, TABLES},
 };
+
+/// Rows of each table that stay in memory between batches, bytes.
+const KEEP: usize = 32 * 1024 * 1024;
+/// Rows of a table in one transaction.
+const ROWS: usize = 1_000;
 
 /// A table's content in short: equal rows in any order give equal checksums.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -80,14 +88,15 @@ pub async fn rebuild(
     db: &mut PgConnection,
     generation: i32,
     until: LogPosition,
-    batch: i64,
+    batch: usize,
     mut progress: impl FnMut(u64),
 ) -> Result<RebuildReport, RebuildError> {
     create_scratch(db).await?;
     // From here on the server itself refuses any change but to temporary tables.
-    db.execute("set default_transaction_read_only = on; set plan_cache_mode = force_custom_plan").await?;
+    db.execute("set default_transaction_read_only = on; set plan_cache_mode = force_custom_plan; set jit = off")
+        .await?;
     let report = fold(db, generation, until, batch, &mut progress).await;
-    db.execute("reset default_transaction_read_only; reset plan_cache_mode").await?;
+    db.execute("reset default_transaction_read_only; reset plan_cache_mode; reset jit").await?;
     drop_scratch(db).await?;
     report
 }
@@ -96,18 +105,19 @@ async fn fold(
     db: &mut PgConnection,
     generation: i32,
     until: LogPosition,
-    batch: i64,
+    batch: usize,
     progress: &mut impl FnMut(u64),
 ) -> Result<RebuildReport, RebuildError> {
     let begun = Instant::now();
+    let mut target = Fold::new(db, Schema::Scratch, Blocked::default(), KEEP).await?;
     let (mut events, mut quarantined, mut at) = (0u64, 0u64, LogPosition::START);
     while at < until {
-        let mut read = event_store::read_after(&mut *db, generation, at, batch.max(1)).await?;
-        read.retain(|e| e.at <= until);
-        let Some(last) = read.last() else { break };
-        at = last.at;
-        quarantined += apply(db, Target { schema: Schema::Scratch, checkpoint: None }, &read).await?.len() as u64;
-        events += read.len() as u64;
+        let mut items = source::read(&mut *db, generation, at, batch).await?;
+        items.retain(|i| i.recorded.at <= until);
+        let Some(last) = items.last() else { break };
+        at = last.recorded.at;
+        quarantined += apply(db, &mut target, Target::Unread(ROWS), &items).await?.quarantined.len() as u64;
+        events += items.len() as u64;
         progress(events);
     }
     let elapsed = begun.elapsed();

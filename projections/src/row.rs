@@ -1,13 +1,13 @@
 //! Rows of the read models: plain structs that serialise as their table's columns.
 //!
-//! Rows travel as JSON in both directions (`row_to_json`, `json_populate_recordset`): one statement moves any number
-//! of rows of any view, and `json` columns keep their text.
+//! Rows are read as JSON (`row_to_json`) and written column by column (`cells`): one statement moves any number of rows of
+//! any view, and `json` columns keep their text.
 
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 /// A row's primary key: a UUID and, where the table has a second key column, its text.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub Uuid, pub String);
 
 impl Key {
@@ -24,14 +24,17 @@ impl Key {
 pub trait Row: Serialize + DeserializeOwned + Send + Sync {
     const TABLE: &'static str;
     const KEY: &'static [&'static str];
+    /// In the order of the fields.
     const COLUMNS: &'static [&'static str];
+    /// Written once and never again.
+    const INSERT_ONLY: bool = false;
 
     fn key(&self) -> Key;
 }
 
 /// Declares a row: its table, its key columns and how to read the key, its columns.
 macro_rules! row {
-    ($(#[$meta:meta])* pub struct $name:ident in $table:literal by [$($key:literal),+] = $of:expr; {
+    ($(#[$meta:meta])* pub struct $name:ident in $table:literal by [$($key:literal),+] = $of:expr; $(once $once:literal;)? {
         $( $(#[$fmeta:meta])* pub $field:ident : $ty:ty ),* $(,)?
     }) => {
         $(#[$meta])*
@@ -42,6 +45,7 @@ macro_rules! row {
             const TABLE: &'static str = $table;
             const KEY: &'static [&'static str] = &[$($key),+];
             const COLUMNS: &'static [&'static str] = &[$( stringify!($field) ),*];
+            $( const INSERT_ONLY: bool = $once; )?
 
             fn key(&self) -> $crate::row::Key {
                 let of: fn(&Self) -> $crate::row::Key = $of;

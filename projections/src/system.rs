@@ -36,7 +36,37 @@ pub struct Lag {
     pub age_ms: i64,
 }
 
+/// A rebuild that is running.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RebuildStatus {
+    /// `fold`, `index`, `catch_up`, `swap` or `clean_up`.
+    pub phase: String,
+    /// Events folded so far.
+    pub events: i64,
+    /// Events in the log when it began.
+    pub total: i64,
+    pub started_at: DateTime<Utc>,
+    /// When it told of its progress last.
+    pub updated_at: DateTime<Utc>,
+}
+
+impl RebuildStatus {
+    /// Events a second, as far as it has come.
+    pub fn rate(&self) -> f64 {
+        let elapsed = (self.updated_at - self.started_at).num_milliseconds().max(1);
+        self.events as f64 * 1_000.0 / elapsed as f64
+    }
+
+    /// Seconds left at this rate; `None` before the first progress.
+    pub fn eta_seconds(&self) -> Option<i64> {
+        let rate = self.rate();
+        (rate > 0.0).then(|| ((self.total - self.events).max(0) as f64 / rate).ceil() as i64)
+    }
+}
+
 /// Cheap to clone.
+type RebuildRow = (String, i64, i64, DateTime<Utc>, DateTime<Utc>);
+
 #[derive(Clone)]
 pub struct SystemReads {
     pool: PgPool,
@@ -152,6 +182,28 @@ impl SystemReads {
     /// Events set aside because a view could not take them: 0 in a healthy system.
     pub async fn quarantined(&self) -> Result<i64, sqlx::Error> {
         sqlx::query_scalar("select count(*) from log.quarantine").fetch_one(&self.pool).await
+    }
+
+    /// The rebuild under way, if there is one: its row says so, and somebody holds its lock.
+    pub async fn rebuild(&self) -> Result<Option<RebuildStatus>, sqlx::Error> {
+        let row: Option<RebuildRow> = sqlx::query_as(
+            "select phase, events, total, started_at, updated_at from log.rebuilds
+              where status = 'running'
+                and exists (select from pg_locks where locktype = 'advisory' and granted
+                               and database = (select oid from pg_database where datname = current_database())
+                               and classid::bigint = $1 >> 32 and objid::bigint = $1 & 4294967295 and objsubid = 1)
+              order by id desc limit 1",
+        )
+        .bind(crate::online::LOCK)
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.map(|(phase, events, total, started_at, updated_at)| RebuildStatus {
+            phase,
+            events,
+            total,
+            started_at,
+            updated_at,
+        }))
     }
 
     async fn due<Id: From<Uuid>>(

@@ -1,6 +1,9 @@
 //! What a view is: it names the rows an event touches, folds events into them, and stores them.
 
-use std::fmt;
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use async_trait::async_trait;
 use domain::{
@@ -21,15 +24,16 @@ use domain::{
     workflow::WorkflowEvent,
     workspace::WorkspaceEvent,
 };
-use sqlx::PgConnection;
 
-use crate::{fault::Fault, row::Row};
+use crate::{fault::Fault, fold::Reader, row::Row, table::Rows};
 
 /// Where the tables are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Schema {
     /// What queries read.
     Live,
+    /// What a rebuild fills, to be swapped with the live one.
+    Next,
     /// Temporary tables of this session: gone with it, whatever happens.
     Scratch,
 }
@@ -38,6 +42,7 @@ impl fmt::Display for Schema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Schema::Live => "read_models",
+            Schema::Next => "read_models_next",
             Schema::Scratch => "pg_temp",
         })
     }
@@ -82,33 +87,72 @@ facts! {
 }
 
 /// An event with what all views need of it, decoded once.
-pub(crate) struct Item<'a> {
-    pub recorded: &'a RecordedEvent,
-    fact: Result<Fact, DecodeError>,
-    metadata: Result<Metadata, DecodeError>,
+pub(crate) struct Item {
+    pub recorded: RecordedEvent,
+    decoded: Decoded,
 }
 
-impl<'a> Item<'a> {
-    pub fn of(recorded: &'a RecordedEvent) -> Self {
-        Self { recorded, fact: Fact::decode(recorded), metadata: recorded.decode_metadata() }
+struct Decoded {
+    fact: Result<Fact, String>,
+    metadata: Result<Metadata, String>,
+}
+
+impl Decoded {
+    /// A decoder that panics is one that cannot read the event.
+    fn of(event: &RecordedEvent) -> Self {
+        let fact = catch_unwind(AssertUnwindSafe(|| Fact::decode(event).map_err(|e| why(event, &e))));
+        Self {
+            fact: fact.unwrap_or_else(|panic| Err(panicked(&*panic))),
+            metadata: event.decode_metadata().map_err(|e| e.to_string()),
+        }
+    }
+}
+
+/// The decoder's reason, or a clearer one: no build up to this one has written such an event.
+fn why(event: &RecordedEvent, error: &DecodeError) -> String {
+    let (name, version) = (event.event_type.as_str(), event.event_version.as_str());
+    let known =
+        domain::catalogue::all().into_iter().find(|(_, known, _)| *known == name).map(|(_, _, version)| version);
+    let number = |text: &str| text.parse::<u64>().ok();
+    let newer = match known {
+        None => true,
+        Some(known) => number(version).zip(number(known)).is_some_and(|(theirs, ours)| theirs > ours),
+    };
+    if newer {
+        return format!(
+            "{name} version {version} is unknown to this build: a newer one wrote it. Run `apiq admin rebuild` of that build"
+        );
+    }
+    error.to_string()
+}
+
+/// What a panic said.
+pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", text.unwrap_or("without a word"))
+}
+
+impl Item {
+    pub fn of(recorded: RecordedEvent) -> Self {
+        Self { decoded: Decoded::of(&recorded), recorded }
     }
 
     pub fn fact(&self) -> Result<&Fact, Fault> {
-        self.fact.as_ref().map_err(|e| Fault::Event(e.to_string()))
+        self.decoded.fact.as_ref().map_err(|e| Fault::Event(e.clone()))
     }
 
     pub fn metadata(&self) -> Result<&Metadata, Fault> {
-        self.metadata.as_ref().map_err(|e| Fault::Event(e.to_string()))
+        self.decoded.metadata.as_ref().map_err(|e| Fault::Event(e.clone()))
     }
 }
 
 /// Why this build cannot read an event (its payload, of any version, or its metadata); `None` when it can.
 pub fn decode_fault(event: &RecordedEvent) -> Option<String> {
-    let item = Item::of(event);
-    item.fact().err().or(item.metadata().err()).map(|fault| fault.to_string())
+    let decoded = Decoded::of(event);
+    decoded.fact.err().or(decoded.metadata.err())
 }
 
-/// One view's working set for one batch. `want`, `load` and `fold` compute; `store` alone writes.
+/// One view with its working set. `want`, `load`, `read` and `fold` compute; what has changed is written from outside.
 #[async_trait]
 pub(crate) trait View: Send {
     fn name(&self) -> &'static str;
@@ -120,15 +164,26 @@ pub(crate) trait View: Send {
         self.events().contains(&event_type)
     }
 
+    /// Must a stream's events be folded without a gap?
+    fn in_order(&self) -> bool {
+        true
+    }
+
     /// Notes which rows the event touches.
     fn want(&mut self, item: &Item) -> Result<(), Fault>;
 
-    async fn load(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault>;
+    /// Notes further rows, once those that were wanted first are here.
+    fn want_more(&mut self) {}
+
+    fn tables(&mut self) -> Vec<&mut dyn Rows>;
+
+    /// Fetches what is no row. An event's own fault is told by its `fold`.
+    async fn read(&mut self, _: &mut dyn Reader) -> Result<(), Fault> {
+        Ok(())
+    }
 
     /// Pure: times come from the event, never from a clock, so that every rebuild gives the same rows.
     fn fold(&mut self, item: &Item) -> Result<(), Fault>;
-
-    async fn store(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault>;
 }
 
 /// A fresh working set of every view.

@@ -1,6 +1,5 @@
 //! Outgoing webhooks and how their deliveries fare. The signing secret is not here: it stays sealed in the log.
 
-use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::{
     delivery::DeliveryEvent,
@@ -8,7 +7,6 @@ use domain::{
     webhook::WebhookEvent,
 };
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 
 use crate::{
     deliveries::{self, DeliveryView, Outcome},
@@ -16,8 +14,8 @@ use crate::{
     list::{Kind, ListFilter, ListSpec, Listed, Order, Page},
     read::{QueryError, ReadModels},
     row::{Key, id, row},
-    table::Table,
-    view::{Fact, Item, Schema, View},
+    table::{Rows, Table},
+    view::{Fact, Item, View},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,9 +76,10 @@ impl ReadModels {
 pub(crate) struct Webhooks {
     hooks: Table<WebhookView>,
     deliveries: Table<DeliveryView>,
+    /// Deliveries that a batch touches: their webhooks are wanted when they are here.
+    touched: Vec<Key>,
 }
 
-#[async_trait]
 impl View for Webhooks {
     fn name(&self) -> &'static str {
         "webhooks"
@@ -102,11 +101,11 @@ impl View for Webhooks {
     }
 
     fn want(&mut self, item: &Item) -> Result<(), Fault> {
-        let key = Key::of(item.recorded.aggregate_id);
         match item.fact()? {
-            Fact::Webhook(_) => self.hooks.want(key),
+            Fact::Webhook(_) => self.hooks.want_own(&item.recorded),
             Fact::Delivery(event) => {
-                self.deliveries.want(key);
+                self.deliveries.want_own(&item.recorded);
+                self.touched.push(Key::of(item.recorded.aggregate_id));
                 if let DeliveryEvent::Scheduled { webhook_id, .. } = event {
                     self.hooks.want(Key::of(*webhook_id));
                 }
@@ -116,13 +115,16 @@ impl View for Webhooks {
         Ok(())
     }
 
-    async fn load(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault> {
-        self.deliveries.load(db, schema).await?;
-        let hooks: Vec<WebhookId> = self.deliveries.rows().map(|d| d.webhook_id).collect();
-        for hook in hooks {
-            self.hooks.want(Key::of(hook));
+    fn want_more(&mut self) {
+        for delivery in self.touched.drain(..) {
+            if let Some(row) = self.deliveries.get(&delivery) {
+                self.hooks.want(Key::of(row.webhook_id));
+            }
         }
-        self.hooks.load(db, schema).await
+    }
+
+    fn tables(&mut self) -> Vec<&mut dyn Rows> {
+        vec![&mut self.hooks, &mut self.deliveries]
     }
 
     fn fold(&mut self, item: &Item) -> Result<(), Fault> {
@@ -133,16 +135,11 @@ impl View for Webhooks {
         }
         Ok(())
     }
-
-    async fn store(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault> {
-        self.hooks.store(db, schema).await?;
-        self.deliveries.store(db, schema).await
-    }
 }
 
 impl Webhooks {
     fn fold_webhook(&mut self, item: &Item, event: &WebhookEvent) {
-        let recorded = item.recorded;
+        let recorded = &item.recorded;
         let key = Key::of(recorded.aggregate_id);
         if let WebhookEvent::Created { name, url, events, .. } = event {
             self.hooks.put(WebhookView {
@@ -182,7 +179,7 @@ impl Webhooks {
     }
 
     fn fold_delivery(&mut self, item: &Item, event: &DeliveryEvent) {
-        let recorded = item.recorded;
+        let recorded = &item.recorded;
         if let Some(row) = deliveries::scheduled(recorded, event) {
             self.deliveries.put(row);
             return;

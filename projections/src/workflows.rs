@@ -1,21 +1,19 @@
 //! Workflows and their versions; how often and when they last ran.
 
-use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::{
     execution::ExecutionEvent,
     ids::{WorkflowId, WorkspaceId},
     workflow::{Status, WorkflowEvent},
 };
-use sqlx::PgConnection;
 
 use crate::{
     fault::Fault,
     list::{Kind, ListFilter, ListSpec, Listed, Order, Page},
     read::{QueryError, ReadModels},
     row::{Key, id, row},
-    table::Table,
-    view::{Fact, Item, Schema, View},
+    table::{Rows, Table},
+    view::{Fact, Item, View},
 };
 
 row! {
@@ -120,7 +118,6 @@ pub(crate) struct Workflows {
     versions: Table<WorkflowVersionView>,
 }
 
-#[async_trait]
 impl View for Workflows {
     fn name(&self) -> &'static str {
         "workflows"
@@ -132,15 +129,15 @@ impl View for Workflows {
 
     fn want(&mut self, item: &Item) -> Result<(), Fault> {
         match item.fact()? {
-            Fact::Workflow(_) => self.workflows.want(Key::of(item.recorded.aggregate_id)),
+            Fact::Workflow(_) => self.workflows.want_own(&item.recorded),
             Fact::Execution(ExecutionEvent::Started { workflow_id, .. }) => self.workflows.want(Key::of(*workflow_id)),
             _ => {}
         }
         Ok(())
     }
 
-    async fn load(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault> {
-        self.workflows.load(db, schema).await
+    fn tables(&mut self) -> Vec<&mut dyn Rows> {
+        vec![&mut self.workflows, &mut self.versions]
     }
 
     fn fold(&mut self, item: &Item) -> Result<(), Fault> {
@@ -156,16 +153,11 @@ impl View for Workflows {
         }
         Ok(())
     }
-
-    async fn store(&mut self, db: &mut PgConnection, schema: Schema) -> Result<(), Fault> {
-        self.workflows.store(db, schema).await?;
-        self.versions.store(db, schema).await
-    }
 }
 
 impl Workflows {
     fn fold_own(&mut self, item: &Item, event: &WorkflowEvent) -> Result<(), Fault> {
-        let recorded = item.recorded;
+        let recorded = &item.recorded;
         let key = Key::of(recorded.aggregate_id);
         match event {
             WorkflowEvent::Created { name, description, version, definition_hash, step_count } => {

@@ -47,9 +47,9 @@ pub(crate) async fn fold(
         return Err(ReplayError::Schema(differences));
     }
     let bar = print::bar(options.progress, session.count(until).await?, "folding the log");
+    let batch = usize::try_from(options.batch).unwrap_or(1);
     let report =
-        projections::rebuild(&mut session.db, session.generation, until, options.batch, |n| bar.set_position(n))
-            .await?;
+        projections::rebuild(&mut session.db, session.generation, until, batch, |n| bar.set_position(n)).await?;
     bar.finish_and_clear();
     Ok(report)
 }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use event_store::{ConsumerLag, EventStore, OldestTransaction};
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusHandle;
 use projections::SystemReads;
@@ -11,9 +12,6 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 const EVERY: Duration = Duration::from_secs(5);
-/// A transaction that is open for longer holds every reader of the log back.
-const LONG: Duration = Duration::from_secs(5);
-
 /// The pools of this node, by name.
 pub struct Pools {
     pub writer: PgPool,
@@ -24,6 +22,7 @@ pub struct Pools {
 /// Asks and sets gauges; without a recorder the gauges go nowhere, and the warning remains.
 pub struct Sampler {
     pub pools: Pools,
+    pub store: EventStore,
     pub reads: SystemReads,
     /// Of the recorder, when one is installed.
     pub handle: Option<PrometheusHandle>,
@@ -50,6 +49,7 @@ impl Sampler {
 
     async fn sample(&self, long: &mut LongTransaction) {
         self.pool_sizes();
+        self.log();
         process();
         let asked = self.database(long).await;
         // Gauges keep their last value: this one says whether to believe those that come from the database.
@@ -63,49 +63,36 @@ impl Sampler {
     }
 
     async fn database(&self, long: &mut LongTransaction) -> Result<(), sqlx::Error> {
-        let age = self.oldest_transaction().await?;
-        gauge!("apiq_log_oldest_transaction_seconds").set(age.as_secs_f64());
-        long.seen(age);
-        self.lags().await?;
+        let health = self.store.health().await?;
+        let age = health.oldest_transaction.as_ref().map_or(0.0, |t| t.age.as_secs_f64());
+        gauge!("apiq_log_oldest_transaction_seconds").set(age);
+        long.seen(health.held_too_long());
+        for ConsumerLag { name, behind_events, behind_age, .. } in health.consumers {
+            gauge!("apiq_log_lag_events", "consumer" => name.clone()).set(behind_events as f64);
+            gauge!("apiq_log_lag_seconds", "consumer" => name).set(behind_age.as_secs_f64());
+        }
         gauge!("apiq_log_quarantined").set(self.reads.quarantined().await? as f64);
         Ok(())
     }
 
-    /// Of the read models, and of every other checkpoint.
-    async fn lags(&self) -> Result<(), sqlx::Error> {
-        let lag = self.reads.lag().await?;
-        set_lag(projections::CHECKPOINT.to_owned(), lag.events, lag.age_ms as f64 / 1e3);
-        let others: Vec<(String, i64, f64)> = sqlx::query_as(
-            "select c.name, behind.events, greatest(behind.age, 0) from log.checkpoints c,
-                    lateral (select count(*) as events,
-                                    coalesce(extract(epoch from clock_timestamp() - min(recorded_at)), 0)::float8 as age
-                               from (select e.recorded_at from log.events e
-                                      where (e.generation, e.transaction_id, e.position)
-                                            > (c.generation, c.transaction_id, c.position)
-                                      order by e.generation, e.transaction_id, e.position limit 10000) as waiting) as behind
-              where c.name <> $1",
-        )
-        .bind(projections::CHECKPOINT)
-        .fetch_all(&self.pools.projector)
-        .await?;
-        others.into_iter().for_each(|(name, events, seconds)| set_lag(name, events, seconds));
-        Ok(())
-    }
-
-    /// Age of the oldest transaction that has an id, anywhere on the server; zero when there is none.
-    ///
-    /// The role a pool has taken must not see other sessions: the login asks, who sees its own, and all of them as a
-    /// superuser or a member of `pg_monitor`.
-    async fn oldest_transaction(&self) -> Result<Duration, sqlx::Error> {
-        let mut tx = self.pools.projector.begin_with("begin read only; set local role none").await?;
-        let seconds: f64 = sqlx::query_scalar(
-            "select coalesce(max(extract(epoch from clock_timestamp() - xact_start)), 0)::float8
-               from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()",
-        )
-        .fetch_one(&mut *tx)
-        .await?;
-        tx.rollback().await?;
-        Ok(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+    /// What group append and the cache of streams tell of themselves.
+    fn log(&self) {
+        let append = self.store.append_stats();
+        gauge!("apiq_append_waiting_commands").set(append.waiting as f64);
+        gauge!("apiq_append_waiting_bytes").set(append.waiting_bytes as f64);
+        counter!("apiq_append_commands_total").absolute(append.commands);
+        counter!("apiq_append_events_total").absolute(append.events);
+        counter!("apiq_append_batches_total").absolute(append.batches);
+        counter!("apiq_append_copies_total").absolute(append.copies);
+        counter!("apiq_append_fallbacks_total").absolute(append.fallbacks);
+        counter!("apiq_append_conflicts_total").absolute(append.conflicts);
+        counter!("apiq_append_overloaded_total").absolute(append.overloaded);
+        counter!("apiq_append_interruptions_total").absolute(append.interruptions);
+        let cache = self.store.cache_stats();
+        gauge!("apiq_cache_bytes").set(cache.bytes as f64);
+        gauge!("apiq_cache_entries").set(cache.entries as f64);
+        counter!("apiq_cache_hits_total").absolute(cache.hits);
+        counter!("apiq_cache_misses_total").absolute(cache.misses);
     }
 
     fn pool_sizes(&self) {
@@ -119,11 +106,6 @@ impl Sampler {
     }
 }
 
-fn set_lag(consumer: String, events: i64, seconds: f64) {
-    gauge!("apiq_log_lag_events", "consumer" => consumer.clone()).set(events as f64);
-    gauge!("apiq_log_lag_seconds", "consumer" => consumer).set(seconds);
-}
-
 /// Warns once when it begins and once when it is over.
 #[derive(Default)]
 struct LongTransaction {
@@ -131,16 +113,13 @@ struct LongTransaction {
 }
 
 impl LongTransaction {
-    fn seen(&mut self, age: Duration) {
-        match (age > LONG, self.warned) {
-            (true, false) => tracing::warn!(
-                age_seconds = age.as_secs(),
-                "a transaction is open for long: until it ends, nothing that was appended since is shown or delivered"
-            ),
-            (false, true) => tracing::warn!("the long transaction is over; what it held back is delivered now"),
+    fn seen(&mut self, held: Option<&OldestTransaction>) {
+        match (held, self.warned) {
+            (Some(transaction), false) => tracing::warn!("{transaction}; nothing appended since is shown or delivered"),
+            (None, true) => tracing::warn!("the long transaction is over; what it held back is delivered now"),
             _ => {}
         }
-        self.warned = age > LONG;
+        self.warned = held.is_some();
     }
 }
 
@@ -182,6 +161,20 @@ fn describe() {
         "apiq_log_oldest_transaction_seconds",
         "Age of the oldest writing transaction on the server; readers of the log wait for it."
     );
+    describe_gauge!("apiq_append_waiting_commands", "Commands that wait for their append now.");
+    describe_gauge!("apiq_append_waiting_bytes", "Their bytes.");
+    describe_counter!("apiq_append_commands_total", "Commands appended.");
+    describe_counter!("apiq_append_events_total", "Events appended.");
+    describe_counter!("apiq_append_batches_total", "Transactions that appended them.");
+    describe_counter!("apiq_append_copies_total", "Transactions that were a COPY.");
+    describe_counter!("apiq_append_fallbacks_total", "Batches done again because something in them was refused.");
+    describe_counter!("apiq_append_conflicts_total", "Commands that lost a race and were decided again.");
+    describe_counter!("apiq_append_overloaded_total", "Commands turned away because too many waited.");
+    describe_counter!("apiq_append_interruptions_total", "Connections lost in the middle of an append.");
+    describe_gauge!("apiq_cache_bytes", "Folded streams kept in memory, in bytes, about.");
+    describe_gauge!("apiq_cache_entries", "Folded streams kept in memory.");
+    describe_counter!("apiq_cache_hits_total", "Loads that began at a cached state.");
+    describe_counter!("apiq_cache_misses_total", "Loads that did not.");
     describe_gauge!("apiq_database_connections", "Open connections of a pool.");
     describe_gauge!("apiq_database_connections_idle", "Open connections that nobody uses.");
     describe_gauge!("apiq_database_connections_limit", "Most connections a pool may open.");
@@ -197,13 +190,17 @@ mod tests {
     #[test]
     fn a_long_transaction_is_told_once() {
         let mut long = LongTransaction::default();
-        let states: Vec<bool> = [0, 5, 6, 60, 3, 4, 6]
-            .map(|seconds| {
-                long.seen(Duration::from_secs(seconds));
-                long.warned
-            })
-            .to_vec();
-        assert_eq!(states, [false, false, true, true, false, false, true]);
+        let held = OldestTransaction {
+            age: Duration::from_secs(6),
+            pid: Some(7),
+            application: "psql".into(),
+            database: Some("other".into()),
+        };
+        let states = [None, Some(&held), Some(&held), None, Some(&held)].map(|held| {
+            long.seen(held);
+            long.warned
+        });
+        assert_eq!(states, [false, true, true, false, true]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Connecting to NATS by URL. The client library ignores user and password inside a URL, so they are taken out here
 //! and given as options; that also keeps them out of its traces and errors.
 
+use async_nats::ConnectErrorKind;
 use secrecy::{ExposeSecret, SecretString};
 
 /// A NATS URL split into what may be shown and what may not.
@@ -37,21 +38,33 @@ pub(super) fn check(url: &str) -> Result<(), String> {
 
 /// Connect with the credentials of the URL: `nats://user:password@host:port`, `nats://token@host:port`, or none.
 ///
+/// A server that is not there is no error: the log does without NATS, and the client goes on trying.
+///
 /// # Errors
-/// The server is not there or refuses the credentials; the sentence names the address without them.
+/// The server refuses the credentials; the sentence names the address without them.
 pub async fn connect(url: &SecretString) -> anyhow::Result<async_nats::Client> {
     let target = Target::parse(url.expose_secret()).map_err(|reason| anyhow::anyhow!("APIQ_NATS_URL: {reason}"))?;
-    let options = async_nats::ConnectOptions::new().name("apiq");
-    let options = match (target.user, target.password) {
-        (Some(user), Some(password)) => options.user_and_password(user, password),
-        (Some(token), None) => options.token(token),
-        _ => options,
+    let options = || {
+        let options = async_nats::ConnectOptions::new().name("apiq");
+        match (target.user.clone(), target.password.clone()) {
+            (Some(user), Some(password)) => options.user_and_password(user, password),
+            (Some(token), None) => options.token(token),
+            _ => options,
+        }
     };
-    let address = target.address;
-    options
-        .connect(address.as_str())
-        .await
-        .map_err(|error| anyhow::anyhow!("cannot connect to NATS at {address}: {error}"))
+    let address = target.address.as_str();
+    let error = match options().connect(address).await {
+        Ok(client) => return Ok(client),
+        Err(error) => error,
+    };
+    match error.kind() {
+        ConnectErrorKind::Dns | ConnectErrorKind::Io | ConnectErrorKind::TimedOut => {
+            tracing::warn!("NATS at {address} does not answer ({error}): work is found by sweeps until it does");
+            let later = options().retry_on_initial_connect().connect(address).await;
+            later.map_err(|error| anyhow::anyhow!("cannot connect to NATS at {address}: {error}"))
+        }
+        _ => anyhow::bail!("cannot connect to NATS at {address}: {error}"),
+    }
 }
 
 /// Percent-decoding; what is no valid escape stays as it is.

@@ -61,8 +61,6 @@ async fn what_is_wrong_is_said_at_the_start() {
     let nowhere = "postgres://apiq:database-canary@127.0.0.1:9/apiq";
     let text = serve(nowhere, &nats, good.trim()).await;
     assert!(text.contains("database") && !text.contains("database-canary"), "{text}");
-    let text = serve(&database, "nats://apiq:nats-canary@127.0.0.1:9", good.trim()).await;
-    assert!(!text.contains("nats-canary"), "{text}");
 
     // One process per data folder: the second is told who has it.
     let folder = server.data().to_string_lossy().into_owned();
@@ -70,6 +68,36 @@ async fn what_is_wrong_is_said_at_the_start() {
     assert!(code != Some(0) && text.contains("uses the data folder"), "{code:?} {text}");
     let (code, text) = refused(&["health", "--data-dir", &folder], &[]).await;
     assert!(code == Some(0) && text.contains("healthy"), "{code:?} {text}");
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_starts_and_works_without_nats() {
+    let server = Server::start().await;
+    let maria = server.account("maria").await;
+    let master = std::fs::read_to_string(server.data().join("master.key")).unwrap();
+    let port = free_port();
+    let mut command = Command::new(engines::BINARY);
+    engines::clean(&mut command);
+    command.args(["serve", "--port", &port.to_string()]).env("APIQ_MASTER_KEY", master.trim());
+    command.env("APIQ_DATABASE_URL", server.database_url());
+    command.env("APIQ_NATS_URL", "nats://apiq:nats-canary@127.0.0.1:9");
+    let log = server.data().join("without-nats.log");
+    let keeper = Keeper::spawn(&command, &log);
+    let client = Client::new(&format!("http://127.0.0.1:{port}"));
+    let live = async || client.try_get("/health/live").await.filter(|answer| answer.status == 200).map(drop);
+    until(&format!("a node without NATS, see {}", log.display()), Duration::from_secs(30), live).await;
+    let health = client.get("/health").await;
+    assert_eq!(health.status, 503, "it says that something is missing: {}", health.text);
+    assert!(health.text.contains("nats"), "{}", health.text);
+    let there = client.bearer(&maria.access);
+    let steps = json!([{ "id": "say", "type": "transform", "output": "hello" }]);
+    let workflow = there.workflow(json!({ "name": "say", "steps": steps })).await;
+    let execution = there.execute(&workflow, json!({})).await;
+    assert_eq!(execution["status"], "completed", "{execution}");
+    drop(keeper);
+    let said = std::fs::read_to_string(log).unwrap();
+    assert!(said.contains("does not answer") && !said.contains("nats-canary"), "{said}");
     server.finish().await;
 }
 

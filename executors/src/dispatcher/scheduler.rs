@@ -3,7 +3,7 @@
 //! A delivery's id is made of webhook and event, so that scheduling again is harmless. The checkpoint moves behind
 //! everything that is scheduled. Events that nobody wants cost no query.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use commands::{Failure, webhook::schedule_delivery};
 use domain::{
@@ -12,9 +12,9 @@ use domain::{
     ids::{DeliveryId, EventId, WebhookId, WorkspaceId},
     webhook::public_name,
 };
-use event_store::DatabaseError;
+use event_store::{DatabaseError, FollowError};
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::{sync::oneshot, time::Instant};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::{Dispatcher, LEASE, body, places::Job, subscriptions::Subscriptions};
@@ -35,6 +35,8 @@ pub(super) enum ScheduleError {
     #[error(transparent)]
     Database(#[from] DatabaseError),
     #[error(transparent)]
+    Follow(#[from] FollowError),
+    #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Append(#[from] Failure),
@@ -53,18 +55,12 @@ impl Dispatcher {
         let store = self.app.store();
         let mut checkpoint = Checkpoint::acquire(&self.database_url, ROLE, CHECKPOINT, SAVE).await?;
         let mut subscriptions = Subscriptions::as_of(store, checkpoint.at()).await?;
-        let mut follower = store.follow(checkpoint.at());
+        let mut follower = store.follow(checkpoint.at()).at_most_every(PACE);
         let mut tick = tokio::time::interval(SAVE);
-        let mut next_read = Instant::now();
         loop {
-            let read = async {
-                tokio::time::sleep_until(next_read).await;
-                follower.next(BATCH).await
-            };
             tokio::select! {
-                batch = read => {
+                batch = follower.next(BATCH) => {
                     let batch = batch?;
-                    next_read = Instant::now() + PACE;
                     let wanted = wanted(&mut subscriptions, &batch);
                     if let Err(error) = self.schedule_all(wanted).await {
                         // What came before need not be done again.
@@ -165,7 +161,7 @@ impl Dispatcher {
 }
 
 /// Folds the batch's changes of webhooks, and gives what somebody wants, as of each event's place.
-fn wanted<'a>(subscriptions: &mut Subscriptions, batch: &'a [RecordedEvent]) -> Vec<Wanted<'a>> {
+fn wanted<'a>(subscriptions: &mut Subscriptions, batch: &'a [Arc<RecordedEvent>]) -> Vec<Wanted<'a>> {
     let mut all = Vec::new();
     for event in batch {
         subscriptions.apply(event);

@@ -66,6 +66,8 @@ enum RelayError {
     #[error(transparent)]
     Database(#[from] event_store::DatabaseError),
     #[error(transparent)]
+    Follow(#[from] event_store::FollowError),
+    #[error(transparent)]
     Nats(#[from] NatsError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
@@ -120,19 +122,13 @@ impl Relay {
         checkpoint.reach(place.at);
         self.stats.stand(Some(place.at));
         let mut publisher = Publisher::new(&self.client, place.sequence);
-        let mut follower = self.store.follow(place.at);
+        let mut follower = self.store.follow(place.at).at_most_every(PACE);
         let mut tick = tokio::time::interval(TICK);
         let mut looked = Instant::now();
-        let mut next_read = Instant::now();
         loop {
-            let read = async {
-                tokio::time::sleep_until(next_read).await;
-                follower.next(BATCH).await
-            };
             tokio::select! {
-                batch = read => {
+                batch = follower.next(BATCH) => {
                     let batch = batch?;
-                    next_read = Instant::now() + PACE;
                     let mut rest = batch.as_slice();
                     while !rest.is_empty() {
                         let done = publisher.publish(rest).await?;

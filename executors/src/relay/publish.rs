@@ -1,6 +1,6 @@
 //! Publishing in order: many messages under way, and each one accepted only right behind the one before.
 
-use std::{collections::VecDeque, future::IntoFuture, time::Duration};
+use std::{collections::VecDeque, future::IntoFuture, sync::Arc, time::Duration};
 
 use async_nats::{
     HeaderMap, HeaderValue,
@@ -43,7 +43,7 @@ impl Publisher {
     }
 
     /// Publishes from the first event on; how many JetStream has. Less than all: call again with the rest.
-    pub(super) async fn publish(&mut self, events: &[RecordedEvent]) -> Result<usize, RelayError> {
+    pub(super) async fn publish(&mut self, events: &[Arc<RecordedEvent>]) -> Result<usize, RelayError> {
         let mut acks = VecDeque::with_capacity(self.window.min(events.len()));
         let (mut sent, mut acked) = (0, 0);
         loop {

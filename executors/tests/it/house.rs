@@ -38,7 +38,8 @@ pub struct House {
 impl House {
     pub async fn new() -> House {
         let database = Database::fresh().await;
-        let store = EventStore::open(database.pool("apiq_writer").await, 2).await.unwrap();
+        let store =
+            EventStore::open(database.pool("apiq_writer").await, event_store::Options::default()).await.unwrap();
         let nats = Nats::start().await;
         let seen = Arc::<Mutex<Vec<Uuid>>>::default();
         let reader = tokio::spawn(read(nats.client().await, seen.clone()));
@@ -62,7 +63,13 @@ impl House {
     pub async fn append_one(&self, payload: String) {
         let event =
             NewEvent { event_id: id(), event_type: "workflow.created".into(), event_version: "1".into(), payload };
-        let stream = StreamAppend { aggregate_type: "workflow", aggregate_id: id(), expected: 0, events: vec![event] };
+        let stream = StreamAppend {
+            aggregate_type: "workflow",
+            aggregate_id: id(),
+            expected: 0,
+            predecessor: None,
+            events: vec![event],
+        };
         let append =
             Append { workspace_id: Uuid::from_u128(7), streams: vec![stream], metadata: "{}".into(), claim: None };
         self.store.append(append).await.unwrap();

@@ -1,9 +1,11 @@
 //! Read models on a real Postgres: folds, queries, isolation, rebuild, quarantine, takeover.
 
+mod generate;
 mod history;
 mod isolation;
 mod lists;
 mod log;
+mod online;
 #[path = "../../../tests/support/postgres.rs"]
 mod postgres;
 mod projector;
