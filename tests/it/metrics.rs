@@ -89,10 +89,13 @@ async fn an_operator_sees_lag_and_long_transactions() {
         let of = |name: &str| samples[&format!("apiq_database_connections{name}{{pool=\"{pool}\"}}")];
         assert!(of("") >= of("_idle") && of("_limit") >= of(""), "{samples:?}");
     }
+    let cache = ["apiq_cache_bytes", "apiq_append_waiting_commands"].map(|name| samples.contains_key(name));
+    assert_eq!(cache, [true, true], "{samples:?}");
+    assert!(samples["apiq_append_commands_total"] >= samples["apiq_append_batches_total"], "{samples:?}");
     let output = server.output();
     let told = |text: &str| output.matches(text).count();
     // As often as one was open: a machine that stood still may have had another.
-    let (begun, over) = (told("a transaction is open for long"), told("the long transaction is over"));
+    let (begun, over) = (told("readers of the log wait for a transaction"), told("the long transaction is over"));
     assert!(begun >= 1 && begun == over, "{output}");
     server.finish().await;
 }

@@ -69,7 +69,7 @@ fn big<T>() -> Sealed<T> {
 
 fn stream<E: EventSet>(aggregate_type: &'static str, id: Uuid, expected: i64, events: &[E]) -> StreamAppend {
     let events = events.iter().map(|e| NewEvent::of(unique(), e).unwrap()).collect();
-    StreamAppend { aggregate_type, aggregate_id: id, expected, events }
+    StreamAppend { aggregate_type, aggregate_id: id, expected, predecessor: None, events }
 }
 
 async fn append(store: &EventStore, workspace: WorkspaceId, streams: Vec<StreamAppend>) {
