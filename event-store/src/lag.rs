@@ -136,7 +136,8 @@ impl EventStore {
 async fn behind(connection: &mut sqlx::PgConnection, at: LogPosition) -> Result<(i64, Duration), sqlx::Error> {
     let (count, oldest, now): (i64, Option<DateTime<Utc>>, DateTime<Utc>) = sqlx::query_as(
         "select (select count(*) from (select 1 from log.events e
-                   where (e.generation, e.transaction_id, e.position) > ($1, $2::text::xid8, $3) limit $4) n),
+                   where (e.generation, e.transaction_id, e.position) > ($1, $2::text::xid8, $3)
+                   order by e.generation, e.transaction_id, e.position limit $4) n),
                 (select e.recorded_at from log.events e
                   where (e.generation, e.transaction_id, e.position) > ($1, $2::text::xid8, $3)
                   order by e.generation, e.transaction_id, e.position limit 1),

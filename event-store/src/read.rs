@@ -100,9 +100,11 @@ pub(crate) async fn next_batch(pool: &PgPool, after: LogPosition, limit: usize) 
 
 /// Which server answers, and whether anything is committed after `after`, readable yet or not.
 pub(crate) async fn probe(pool: &PgPool, after: LogPosition) -> Result<(Server, bool), sqlx::Error> {
+    // Not `exists`, for which the planner likes to look through the whole table.
     sqlx::query_as(
-        "select pg_postmaster_start_time(), exists (select from log.events e
-           where (e.generation, e.transaction_id, e.position) > ($1, $2::text::xid8, $3))",
+        "select pg_postmaster_start_time(), coalesce((select true from log.events e
+           where (e.generation, e.transaction_id, e.position) > ($1, $2::text::xid8, $3)
+           order by e.generation, e.transaction_id, e.position limit 1), false)",
     )
     .bind(after.generation)
     .bind(after.transaction_id.to_string())

@@ -181,6 +181,40 @@ async fn an_event_that_another_server_does_not_have_is_told() {
 }
 
 #[tokio::test]
+async fn no_reader_looks_through_the_whole_table() {
+    let database = Database::fresh().await;
+    let store = open(&database).await;
+    let mut owner = database.connect().await;
+    insert(&mut owner, 50_000).await;
+    owner.execute("vacuum analyze log.events").await.unwrap();
+    let scans = "select seq_scan from pg_stat_user_tables where relid = 'log.events'::regclass";
+    let count = async |owner: &mut sqlx::PgConnection| -> i64 {
+        owner.execute("select pg_stat_force_next_flush()").await.unwrap();
+        sqlx::query_scalar(scans).fetch_one(owner).await.unwrap()
+    };
+    let before = count(&mut owner).await;
+    let end = store.health().await.unwrap().end;
+    advance(store.pool(), "behind", LogPosition::START, end).await.unwrap();
+    // Often enough for plans that are made once and kept; at the end, behind it, and held back.
+    let mut follower = store.follow(end);
+    let mut other = database.connect().await;
+    for _ in 0..10 {
+        let mut held = other.begin().await.unwrap();
+        held.execute("select pg_current_xact_id()").await.unwrap();
+        add(&store, "n").await;
+        assert!(tokio::time::timeout(Duration::from_millis(30), follower.next(9)).await.is_err());
+        store.health().await.unwrap();
+        held.rollback().await.unwrap();
+        next(&mut follower, 9).await;
+        next(&mut store.follow(LogPosition::START), 9).await;
+        assert!(tokio::time::timeout(Duration::from_millis(150), follower.next(9)).await.is_err());
+    }
+    // Sessions tell what they did when they end.
+    store.pool().close().await;
+    assert_eq!(count(&mut owner).await, before);
+}
+
+#[tokio::test]
 async fn health_tells_who_is_behind_and_who_holds_back() {
     let database = Database::fresh().await;
     let store = open(&database).await;
