@@ -29,7 +29,7 @@ pub struct Lag {
 }
 
 /// A rebuild that is running.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
 pub struct RebuildStatus {
     /// `fold`, `index`, `catch_up`, `swap` or `clean_up`.
     pub phase: String,
@@ -157,7 +157,7 @@ impl SystemReads {
 
     /// The rebuild under way, if there is one: its row says so, and somebody holds its lock.
     pub async fn rebuild(&self) -> Result<Option<RebuildStatus>, sqlx::Error> {
-        let row: Option<(String, i64, i64, DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(
+        sqlx::query_as(
             "select phase, events, total, started_at, updated_at from log.rebuilds
               where status = 'running'
                 and exists (select from pg_locks where locktype = 'advisory' and granted
@@ -167,14 +167,7 @@ impl SystemReads {
         )
         .bind(crate::online::LOCK)
         .fetch_optional(&self.pool)
-        .await?;
-        Ok(row.map(|(phase, events, total, started_at, updated_at)| RebuildStatus {
-            phase,
-            events,
-            total,
-            started_at,
-            updated_at,
-        }))
+        .await
     }
 
     async fn due<Id: From<Uuid>>(

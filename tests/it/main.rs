@@ -14,6 +14,7 @@ mod faults;
 mod jwt;
 mod planner_model;
 mod prism;
+mod rebuild;
 mod replay;
 mod startup;
 mod support;
