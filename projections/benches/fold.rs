@@ -10,6 +10,7 @@ mod log;
 mod postgres;
 
 use std::{
+    collections::HashMap,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -83,25 +84,28 @@ async fn run() {
     }
     steady(&log, 500.0, Duration::from_secs(10)).await;
     steady(&log, 3_000.0, Duration::from_secs(10)).await;
-    catching_up(&log).await;
+    bursts(&log).await;
+    backlog(&log).await;
 }
 
-/// A rebuild beside the live tables, and the age of the oldest transaction meanwhile: what readers of the log wait for.
+/// A rebuild beside the live tables, and how long a transaction id is held meanwhile: what readers of the log wait for.
 async fn online(log: &Log, db: &mut PgConnection, read: usize) {
     let done = AtomicBool::new(false);
     let watched = async {
-        let mut oldest = (0.0, String::new());
+        let (mut since, mut oldest) = (HashMap::new(), (0.0, String::new()));
         while !done.load(Ordering::Relaxed) {
-            let found: Option<(f64, String)> = sqlx::query_as(
-                "select extract(epoch from clock_timestamp() - xact_start)::float8 * 1000, left(query, 60)
-                   from pg_stat_activity where backend_xid is not null and datname = current_database()
-                  order by xact_start limit 1",
+            let held: Vec<(String, String)> = sqlx::query_as(
+                "select backend_xid::text, left(query, 60) from pg_stat_activity where backend_xid is not null",
             )
-            .fetch_optional(&mut *db)
+            .fetch_all(&mut *db)
             .await
             .unwrap();
-            if let Some(found) = found.filter(|(age, _)| *age > oldest.0) {
-                oldest = found;
+            since.retain(|xid, _| held.iter().any(|(held, _)| held == xid));
+            for (xid, query) in held {
+                let age = since.entry(xid).or_insert_with(Instant::now).elapsed().as_secs_f64() * 1_000.0;
+                if age > oldest.0 {
+                    oldest = (age, query);
+                }
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
@@ -117,7 +121,7 @@ async fn online(log: &Log, db: &mut PgConnection, read: usize) {
     let ms = |took: Duration| took.as_secs_f64() * 1_000.0;
     println!(
         "online rebuild: folded at {:.0} events/s, {:.1} s in all ({:.0}/s), swap {:.1} ms, longest write {:.1} ms, \
-         oldest transaction seen {:.0} ms ({}), CPU here {:.1} µs an event",
+         longest held transaction id {:.0} ms ({}), CPU here {:.1} µs an event",
         read as f64 / report.folding.as_secs_f64(),
         report.elapsed.as_secs_f64(),
         read as f64 / report.elapsed.as_secs_f64(),
@@ -184,9 +188,9 @@ async fn steady(log: &Log, rate: f64, time: Duration) {
     );
 }
 
-/// A backlog: the projector's own batches, by size.
-async fn catching_up(log: &Log) {
-    for (size, appends) in [(1usize, 40usize), (50, 40), (250, 30), (1_000, 20)] {
+/// What comes at once after a quiet time is one batch.
+async fn bursts(log: &Log) {
+    for (size, appends) in [(1usize, 40usize), (50, 40)] {
         let projector = log.projector().await;
         let (progress, batches) = (projector.progress(), projector.batches());
         let (stop, stopped) = oneshot::channel::<()>();
@@ -207,5 +211,40 @@ async fn catching_up(log: &Log) {
         took.sort_by(f64::total_cmp);
         let (p50, p99) = (percentile(&took, 0.5), percentile(&took, 0.99));
         println!("write transaction of {size} events: p50 {p50:.1} ms, p99 {p99:.1} ms ({} samples)", took.len());
+    }
+}
+
+/// A backlog: the projector's own batches, by size.
+async fn backlog(log: &Log) {
+    generate::fill(&log.store, 40_000, 32).await;
+    let end = generate::last(log).await;
+    let projector = log.projector().await;
+    let (progress, mut batches) = (projector.progress(), projector.batches());
+    let reads = ReadModels::new(log.api_pool().await, progress);
+    let sampled = tokio::spawn(async move {
+        let mut all: Vec<(usize, f64)> = vec![];
+        while batches.changed().await.is_ok() {
+            let batch = *batches.borrow_and_update();
+            all.push((batch.events, batch.took.as_secs_f64() * 1_000.0));
+        }
+        all
+    });
+    let (stop, stopped) = oneshot::channel::<()>();
+    let begun = Instant::now();
+    let task = tokio::spawn(projector.run(async { drop(stopped.await) }));
+    assert!(reads.wait_for(end, Duration::from_secs(120)).await);
+    println!("a backlog is folded live at {:.0} events/s", 40_000.0 / begun.elapsed().as_secs_f64());
+    drop(stop);
+    task.await.unwrap();
+    let all = sampled.await.unwrap();
+    for (from, to) in [(10, 100), (101, 400), (401, 900), (901, 3_000)] {
+        let mut took: Vec<f64> = all.iter().filter(|(n, _)| (from..=to).contains(n)).map(|(_, took)| *took).collect();
+        took.sort_by(f64::total_cmp);
+        let mean = all.iter().map(|(n, _)| *n).filter(|n| (from..=to).contains(n)).sum::<usize>() / took.len().max(1);
+        let (p50, p99) = (percentile(&took, 0.5), percentile(&took, 0.99));
+        println!(
+            "batches of {from} to {to} events ({mean} on average, {}): write p50 {p50:.1} ms, p99 {p99:.1} ms",
+            took.len()
+        );
     }
 }
