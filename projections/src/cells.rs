@@ -11,6 +11,7 @@ use sqlx::{
     error::BoxDynError,
     postgres::{PgArgumentBuffer, PgTypeInfo},
 };
+use uuid::Uuid;
 
 /// What must be told apart before a value can be a text that Postgres casts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,8 @@ enum Kind {
     Json,
     /// A JSON list of strings becomes an array literal.
     Texts,
+    /// Sent as it is stored: half of a row's columns are ids, and reading them as text costs a tenth of a rebuild.
+    Uuid,
     Plain,
 }
 
@@ -45,6 +48,7 @@ impl Types {
         let kind = |sql: &str| match sql {
             "json" | "jsonb" => Kind::Json,
             "text[]" => Kind::Texts,
+            "uuid" => Kind::Uuid,
             _ => Kind::Plain,
         };
         let mut types = Self::default();
@@ -61,7 +65,7 @@ impl Types {
     }
 }
 
-/// One column of many rows: the body of a binary `text[]`.
+/// One column of many rows: the body of a binary `text[]` (`uuid[]` for ids).
 #[derive(Debug)]
 pub(crate) struct Column {
     pub name: &'static str,
@@ -101,6 +105,10 @@ impl Column {
                     texts.iter().map(|t| format!("\"{}\"", t.replace('\\', "\\\\").replace('"', "\\\""))).collect();
                 self.push(Some(format!("{{{}}}", quoted.join(",")).as_bytes()));
             }
+            (Kind::Uuid, [b'"', inner @ .., b'"']) => {
+                let id = Uuid::try_parse_ascii(inner).map_err(ser::Error::custom)?;
+                self.push(Some(id.as_bytes()));
+            }
             (Kind::Plain | Kind::Texts, [b'"', inner @ .., b'"']) => {
                 if inner.contains(&b'\\') {
                     let text: String = serde_json::from_slice(json)?;
@@ -122,9 +130,15 @@ impl Type<Postgres> for Column {
 }
 
 impl<'q> Encode<'q, Postgres> for &Column {
+    fn produces(&self) -> Option<PgTypeInfo> {
+        (self.ty.kind == Kind::Uuid).then(<Vec<Uuid> as Type<Postgres>>::type_info)
+    }
+
     fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
         const TEXT: i32 = 25;
-        for number in [1, i32::from(self.nulls), TEXT, self.rows, 1] {
+        const UUID: i32 = 2950;
+        let element = if self.ty.kind == Kind::Uuid { UUID } else { TEXT };
+        for number in [1, i32::from(self.nulls), element, self.rows, 1] {
             buffer.extend_from_slice(&number.to_be_bytes());
         }
         buffer.extend_from_slice(&self.body);

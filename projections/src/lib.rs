@@ -65,7 +65,7 @@ pub use online::{OnlineError, OnlineOptions, OnlineReport, RebuildPhase, Rebuild
 pub use operations::{OperationView, endpoint_id};
 pub use plans::PlanView;
 pub use progress::Progress;
-pub use projector::{CHECKPOINT, Projector};
+pub use projector::{Batch, CHECKPOINT, Projector};
 pub use quarantine::{QuarantineEntry, Quarantined, quarantine};
 pub use read::{QueryError, ReadModels};
 pub use rebuild::{

@@ -148,34 +148,45 @@ pub async fn rebuild_online(
     let mut db = PgConnection::connect(url).await?;
     // What is lost in a crash of the database is made again; the swap itself waits for the disk.
     db.execute("set synchronous_commit = off; set application_name = 'apiq-rebuild'").await?;
-    let generation = check(&mut db).await?;
-    shadow::drop_schema(&mut db, OLD).await?;
-    shadow::drop_schema(&mut db, NEXT).await?;
-    sqlx::query("insert into log.checkpoints (name) values ($1) on conflict do nothing")
-        .bind(CHECKPOINT)
-        .execute(&mut db)
-        .await?;
-    let record = Record::begin(&mut db).await?;
-    let mut rebuild = Rebuild { url, generation, options, record, progress, db, begun: Instant::now(), events: 0 };
-    match rebuild.run().await {
-        Ok(report) => {
-            rebuild.record.done(&mut rebuild.db, report.events, report.quarantined.len()).await?;
-            Ok(report)
-        }
-        Err(error) => {
-            // Best effort: the next rebuild cleans up too.
-            let _ = rebuild.record.failed(&mut rebuild.db, &error.to_string()).await;
-            let _ = shadow::drop_schema(&mut rebuild.db, NEXT).await;
-            Err(error)
-        }
-    }
-}
-
-/// Takes the lock and says why not; gives the log's generation.
-async fn check(db: &mut PgConnection) -> Result<i32, OnlineError> {
-    if !sqlx::query_scalar::<_, bool>("select pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut *db).await? {
+    if !sqlx::query_scalar::<_, bool>("select pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut db).await? {
         return Err(OnlineError::Busy);
     }
+    let done = locked(&mut db, url, options, progress).await;
+    // The server sees a closed connection a moment later: whoever begins next need not wait for that.
+    let _ = sqlx::query("select pg_advisory_unlock($1)").bind(LOCK).execute(&mut db).await;
+    done
+}
+
+async fn locked(
+    db: &mut PgConnection,
+    url: &str,
+    options: OnlineOptions,
+    progress: impl FnMut(RebuildProgress) + Send,
+) -> Result<OnlineReport, OnlineError> {
+    let generation = check(db).await?;
+    shadow::drop_schema(db, OLD).await?;
+    shadow::drop_schema(db, NEXT).await?;
+    sqlx::query("insert into log.checkpoints (name) values ($1) on conflict do nothing")
+        .bind(CHECKPOINT)
+        .execute(&mut *db)
+        .await?;
+    let record = Record::begin(db).await?;
+    let mut rebuild = Rebuild { url, generation, options, record, progress, db, begun: Instant::now(), events: 0 };
+    let done = rebuild.run().await;
+    let Rebuild { record, db, .. } = rebuild;
+    match &done {
+        Ok(report) => record.done(db, report.events, report.quarantined.len()).await?,
+        Err(error) => {
+            // Best effort: the next rebuild cleans up too.
+            let _ = record.failed(db, &error.to_string()).await;
+            let _ = shadow::drop_schema(db, NEXT).await;
+        }
+    }
+    done
+}
+
+/// Says why not; gives the log's generation.
+async fn check(db: &mut PgConnection) -> Result<i32, OnlineError> {
     let (generation, same): (i32, bool) = sqlx::query_as(
         "select generation, cluster.system_identifier = c.system_identifier::text from log.cluster, pg_control_system() c",
     )
@@ -204,7 +215,7 @@ struct Rebuild<'u, P> {
     record: Record,
     progress: P,
     /// Holds the lock.
-    db: PgConnection,
+    db: &'u mut PgConnection,
     begun: Instant,
     events: u64,
 }
@@ -212,21 +223,21 @@ struct Rebuild<'u, P> {
 impl<P: FnMut(RebuildProgress) + Send> Rebuild<'_, P> {
     async fn run(&mut self) -> Result<OnlineReport, OnlineError> {
         let readers = PgPoolOptions::new().max_connections(2).connect(self.url).await?;
-        let shape = shadow::describe(&mut self.db, shadow::LIVE).await?;
-        shadow::create(&mut self.db).await?;
+        let shape = shadow::describe(self.db, shadow::LIVE).await?;
+        shadow::create(self.db).await?;
         let (mut fold, mut quarantined, mut at, mut longest) = self.fold(&readers).await?;
         let folding = self.begun.elapsed();
         self.tell(RebuildPhase::Index).await?;
-        shadow::create_indexes(&mut self.db).await?;
-        shadow::analyze(&mut self.db).await?;
+        shadow::create_indexes(self.db).await?;
+        shadow::analyze(self.db).await?;
         self.tell(RebuildPhase::CatchUp).await?;
         let mut writer = self.writer().await?;
         let mut tries = 0;
         let swap = loop {
             let caught = self.catch_up(&readers, &mut writer, &mut fold, &mut at, &mut longest).await?;
             quarantined.extend(caught);
-            if shadow::describe(&mut self.db, shadow::LIVE).await? != shape
-                || shadow::describe(&mut self.db, NEXT).await? != shape
+            if shadow::describe(self.db, shadow::LIVE).await? != shape
+                || shadow::describe(self.db, NEXT).await? != shape
             {
                 return Err(OnlineError::Changed);
             }
@@ -238,7 +249,7 @@ impl<P: FnMut(RebuildProgress) + Send> Rebuild<'_, P> {
             }
         };
         self.tell(RebuildPhase::CleanUp).await?;
-        let leftovers = !shadow::drop_schema(&mut self.db, OLD).await?;
+        let leftovers = !shadow::drop_schema(self.db, OLD).await?;
         let (events, elapsed) = (self.events, self.begun.elapsed());
         Ok(OnlineReport {
             events,
@@ -264,8 +275,8 @@ impl<P: FnMut(RebuildProgress) + Send> Rebuild<'_, P> {
         match self.fold_fast(readers).await {
             Err(Fault::Event(reason)) => {
                 tracing::warn!(reason, "an event cannot be stored: folding again, to find it");
-                shadow::drop_schema(&mut self.db, NEXT).await?;
-                shadow::create(&mut self.db).await?;
+                shadow::drop_schema(self.db, NEXT).await?;
+                shadow::create(self.db).await?;
                 self.events = 0;
                 let mut writer = self.writer().await?;
                 let mut fold = Fold::new(&mut writer, Schema::Next, Blocked::default(), KEEP).await?;
@@ -400,7 +411,7 @@ impl<P: FnMut(RebuildProgress) + Send> Rebuild<'_, P> {
         let progress =
             RebuildProgress { phase, events: self.events, total: self.record.total, elapsed: self.begun.elapsed() };
         (self.progress)(progress);
-        self.record.tell(&mut self.db, progress).await
+        self.record.tell(self.db, progress).await
     }
 }
 

@@ -10,6 +10,7 @@ use std::{future::Future, time::Duration};
 use domain::event::LogPosition;
 use event_store::Tail;
 use sqlx::{Executor, PgConnection, PgPool};
+use tokio::sync::watch;
 
 use crate::{
     apply::{ApplyError, Target, apply},
@@ -45,17 +46,31 @@ pub struct Projector {
     generation: i32,
     tail: Tail,
     progress: Progress,
+    last: watch::Sender<Batch>,
+}
+
+/// A batch that was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Batch {
+    pub events: usize,
+    /// The longest of its write transactions (it has one, unless a large document came with it).
+    pub took: Duration,
 }
 
 impl Projector {
     /// `pool` logs in as `apiq_projector`; one connection of it is taken out for good while this runs.
     pub fn new(pool: PgPool, generation: i32, tail: Tail) -> Self {
-        Self { pool, generation, tail, progress: Progress::default() }
+        Self { pool, generation, tail, progress: Progress::default(), last: watch::Sender::default() }
     }
 
     /// For `ReadModels`: tells at once what this projector has done.
     pub fn progress(&self) -> Progress {
         self.progress.clone()
+    }
+
+    /// The last batch, whenever there is a new one: what its transactions take.
+    pub fn batches(&self) -> watch::Receiver<Batch> {
+        self.last.subscribe()
     }
 
     /// Runs until `shutdown` completes. Stopping in the middle of a batch rolls it back.
@@ -125,6 +140,7 @@ impl Projector {
             let applied = apply(db, &mut fold, Target::Checkpoint(CHECKPOINT, place), &items).await?;
             place.at = last.recorded.at;
             self.progress.reached(place.at);
+            self.last.send_replace(Batch { events: items.len(), took: applied.longest });
             pace.wrote(items.len(), full, applied.longest);
         }
     }

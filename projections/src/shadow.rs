@@ -154,7 +154,7 @@ pub(crate) async fn analyze(db: &mut PgConnection) -> Result<(), sqlx::Error> {
         .fetch_all(&mut *db)
         .await?;
     for table in tables {
-        db.execute(format!("vacuum (analyze) {NEXT}.\"{table}\"").as_str()).await?;
+        db.execute(format!("analyze {NEXT}.\"{table}\"").as_str()).await?;
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ pub struct Lag {
 }
 
 /// A rebuild that is running.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
 pub struct RebuildStatus {
     /// `fold`, `index`, `catch_up`, `swap` or `clean_up`.
     pub phase: String,
@@ -65,8 +65,6 @@ impl RebuildStatus {
 }
 
 /// Cheap to clone.
-type RebuildRow = (String, i64, i64, DateTime<Utc>, DateTime<Utc>);
-
 #[derive(Clone)]
 pub struct SystemReads {
     pool: PgPool,
@@ -186,7 +184,7 @@ impl SystemReads {
 
     /// The rebuild under way, if there is one: its row says so, and somebody holds its lock.
     pub async fn rebuild(&self) -> Result<Option<RebuildStatus>, sqlx::Error> {
-        let row: Option<RebuildRow> = sqlx::query_as(
+        sqlx::query_as(
             "select phase, events, total, started_at, updated_at from log.rebuilds
               where status = 'running'
                 and exists (select from pg_locks where locktype = 'advisory' and granted
@@ -196,14 +194,7 @@ impl SystemReads {
         )
         .bind(crate::online::LOCK)
         .fetch_optional(&self.pool)
-        .await?;
-        Ok(row.map(|(phase, events, total, started_at, updated_at)| RebuildStatus {
-            phase,
-            events,
-            total,
-            started_at,
-            updated_at,
-        }))
+        .await
     }
 
     async fn due<Id: From<Uuid>>(

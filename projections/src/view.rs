@@ -1,8 +1,10 @@
 //! What a view is: it names the rows an event touches, folds events into them, and stores them.
 
 use std::{
+    collections::HashMap,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::LazyLock,
 };
 
 use async_trait::async_trait;
@@ -100,30 +102,33 @@ struct Decoded {
 impl Decoded {
     /// A decoder that panics is one that cannot read the event.
     fn of(event: &RecordedEvent) -> Self {
-        let fact = catch_unwind(AssertUnwindSafe(|| Fact::decode(event).map_err(|e| why(event, &e))));
+        let fact = || match newer(event) {
+            Some(reason) => Err(reason),
+            None => Fact::decode(event).map_err(|e| e.to_string()),
+        };
         Self {
-            fact: fact.unwrap_or_else(|panic| Err(panicked(&*panic))),
+            fact: catch_unwind(AssertUnwindSafe(fact)).unwrap_or_else(|panic| Err(panicked(&*panic))),
             metadata: event.decode_metadata().map_err(|e| e.to_string()),
         }
     }
 }
 
-/// The decoder's reason, or a clearer one: no build up to this one has written such an event.
-fn why(event: &RecordedEvent, error: &DecodeError) -> String {
+/// Event types of this build, each with its version.
+static KNOWN: LazyLock<HashMap<&str, u64>> = LazyLock::new(|| {
+    let all = domain::catalogue::all().into_iter();
+    all.map(|(_, name, version)| (name, version.parse().unwrap_or(u64::MAX))).collect()
+});
+
+/// An event of a later build is not read, even if it looks as if it could be: what it says may mean something else.
+fn newer(event: &RecordedEvent) -> Option<String> {
     let (name, version) = (event.event_type.as_str(), event.event_version.as_str());
-    let known =
-        domain::catalogue::all().into_iter().find(|(_, known, _)| *known == name).map(|(_, _, version)| version);
-    let number = |text: &str| text.parse::<u64>().ok();
-    let newer = match known {
-        None => true,
-        Some(known) => number(version).zip(number(known)).is_some_and(|(theirs, ours)| theirs > ours),
+    let known = KNOWN.get(name).is_some_and(|ours| version.parse::<u64>().is_ok_and(|theirs| theirs <= *ours));
+    let reason = || {
+        format!(
+            "this build does not know {name} version {version}: a newer one wrote it. Rebuild with that (`apiq admin rebuild`)"
+        )
     };
-    if newer {
-        return format!(
-            "{name} version {version} is unknown to this build: a newer one wrote it. Run `apiq admin rebuild` of that build"
-        );
-    }
-    error.to_string()
+    (!known).then(reason)
 }
 
 /// What a panic said.

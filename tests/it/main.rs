@@ -16,6 +16,7 @@ mod jwt;
 mod metrics;
 mod planner_model;
 mod prism;
+mod rebuild;
 mod replay;
 mod startup;
 mod support;

@@ -1,12 +1,14 @@
 //! A log as a busy service writes it: workspaces, connections, workflows, and executions by the thousand, interleaved.
 
-use std::sync::Arc;
+#![allow(dead_code, reason = "tests and benchmark use a part each")]
+
+use std::{sync::Arc, time::Instant};
 
 use domain::{
     actor::{ActorKind, Metadata, Role},
     connection::{AuthScheme, ConnectionEvent, SpecSource},
     credential::CredentialEvent,
-    event::EventSet,
+    event::{EventSet, LogPosition},
     execution::ExecutionEvent,
     ids::{ConnectionId, CredentialId, EventId, OrganizationId, UserId, WorkflowId, WorkspaceId},
     organization::OrganizationEvent,
@@ -16,10 +18,11 @@ use domain::{
     workspace::WorkspaceEvent,
 };
 use event_store::{Append, EventStore, NewEvent, StreamAppend};
+use projections::ReadModels;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::log::{sealed, time, unique};
+use crate::log::{Log, SOON, sealed, time, unique};
 
 /// Events of one generated execution.
 pub const EVENTS: usize = 11;
@@ -72,9 +75,9 @@ fn stream<E: EventSet>(aggregate_type: &'static str, id: Uuid, expected: i64, ev
     StreamAppend { aggregate_type, aggregate_id: id, expected, predecessor: None, events }
 }
 
-async fn append(store: &EventStore, workspace: WorkspaceId, streams: Vec<StreamAppend>) {
+async fn append(store: &EventStore, workspace: WorkspaceId, streams: Vec<StreamAppend>) -> LogPosition {
     let append = Append { workspace_id: workspace.0, streams, metadata: metadata(ActorKind::System), claim: None };
-    store.append(append).await.unwrap();
+    store.append(append).await.unwrap().at
 }
 
 pub async fn tenant(store: &EventStore) -> Tenant {
@@ -134,23 +137,31 @@ pub async fn tenant(store: &EventStore) -> Tenant {
 
 /// One execution of three calls, in four appends, as the executor makes them.
 pub async fn execution(store: &EventStore, tenant: &Tenant, number: usize) {
-    let id = unique();
-    let started = ExecutionEvent::Started {
-        workflow_id: tenant.workflows[number % WORKFLOWS],
-        workflow_version: 1,
-        definition_hash: "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a".into(),
-        input: value(),
-        trigger: "manual".into(),
-        correlation_id: Uuid::from_u128(77),
-        started_at: time(1),
-    };
-    let mut events = vec![started];
-    let mut sequence = 0;
+    let (id, mut sequence) = (unique(), 0);
+    for events in appends(tenant, number) {
+        append(store, tenant.workspace, vec![stream("execution", id, sequence, &events)]).await;
+        sequence += events.len() as i64;
+    }
+}
+
+/// The same, each append when the one before is shown; gives how long that took each time, in milliseconds.
+pub async fn execution_shown(store: &EventStore, tenant: &Tenant, number: usize, reads: &ReadModels) -> Vec<f64> {
+    let (id, mut sequence, mut waits) = (unique(), 0, vec![]);
+    for events in appends(tenant, number) {
+        let at = append(store, tenant.workspace, vec![stream("execution", id, sequence, &events)]).await;
+        let asked = Instant::now();
+        assert!(reads.wait_for(at, SOON).await);
+        waits.push(asked.elapsed().as_secs_f64() * 1_000.0);
+        sequence += events.len() as i64;
+    }
+    waits
+}
+
+fn appends(tenant: &Tenant, number: usize) -> Vec<Vec<ExecutionEvent>> {
+    let (mut all, mut events) = (vec![], vec![started(tenant, number)]);
     for step in 0..STEPS {
         events.extend(call(tenant, step));
-        let length = events.len() as i64;
-        append(store, tenant.workspace, vec![stream("execution", id, sequence, &events)]).await;
-        sequence += length;
+        all.push(events);
         events = vec![ExecutionEvent::StepCompleted {
             key: format!("step{step}"),
             step_id: format!("step{step}"),
@@ -162,7 +173,48 @@ pub async fn execution(store: &EventStore, tenant: &Tenant, number: usize) {
         }];
     }
     events.push(ExecutionEvent::Completed { output: value(), completed_at: time(9) });
-    append(store, tenant.workspace, vec![stream("execution", id, sequence, &events)]).await;
+    all.push(events);
+    all
+}
+
+/// One append of `size` events over as many executions as it takes: they become visible together.
+pub async fn burst(store: &EventStore, tenant: &Tenant, number: usize, size: usize) -> LogPosition {
+    let (mut streams, mut left) = (vec![], size);
+    while left > 0 {
+        let mut events = vec![started(tenant, number)];
+        for step in 0..STEPS {
+            events.extend(call(tenant, step));
+        }
+        events.truncate(left);
+        left -= events.len();
+        streams.push(stream("execution", unique(), 0, &events));
+    }
+    append(store, tenant.workspace, streams).await
+}
+
+/// The place of the log's last event.
+pub async fn last(log: &Log) -> LogPosition {
+    let mut db = log.database.connect().await;
+    let (generation, transaction, position): (i32, String, i64) = sqlx::query_as(
+        "select generation, transaction_id::text, position from log.events e
+          order by e.generation desc, e.transaction_id desc, e.position desc limit 1",
+    )
+    .fetch_one(&mut db)
+    .await
+    .unwrap();
+    LogPosition { generation, transaction_id: transaction.parse().unwrap(), position }
+}
+
+fn started(tenant: &Tenant, number: usize) -> ExecutionEvent {
+    ExecutionEvent::Started {
+        workflow_id: tenant.workflows[number % WORKFLOWS],
+        workflow_version: 1,
+        definition_hash: "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a".into(),
+        input: value(),
+        trigger: "manual".into(),
+        correlation_id: Uuid::from_u128(77),
+        started_at: time(1),
+    }
 }
 
 fn call(tenant: &Tenant, step: usize) -> [ExecutionEvent; 2] {

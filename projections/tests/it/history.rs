@@ -156,7 +156,7 @@ async fn accounts(log: &mut Log, workspace: WorkspaceId) -> UserId {
     user
 }
 
-fn connection_created(name: &str, source: SpecSource) -> ConnectionEvent {
+pub fn connection_created(name: &str, source: SpecSource) -> ConnectionEvent {
     ConnectionEvent::Created {
         name: name.into(),
         description: Some("customers & more: 100%_sure".into()),

@@ -5,7 +5,7 @@ use domain::{
     ids::{ConnectionId, EventId, WorkspaceId},
 };
 use event_store::NewEvent;
-use projections::{ListFilter, Page, live_state, rebuild};
+use projections::{ListFilter, OnlineOptions, Page, live_state, quarantine as listed, rebuild, rebuild_online};
 use uuid::Uuid;
 
 use crate::{
@@ -78,4 +78,72 @@ async fn a_fault_costs_its_own_view_only_and_a_rebuild_agrees() {
     let live = live_state(&mut db).await.unwrap();
     let report = rebuild(&mut db, log.store.generation(), live.at, 50, |_| {}).await.unwrap();
     assert_eq!((report.quarantined, report.checksums), (1, live.checksums));
+}
+
+#[tokio::test]
+async fn what_a_newer_build_wrote_waits_for_it_and_a_rebuild_heals() {
+    let mut log = Log::fresh().await;
+    let workspace = WorkspaceId(unique());
+    let (connection, other) = (ConnectionId(unique()), ConnectionId(unique()));
+    log.append(workspace.0, "connection", connection.0, vec![created("before")]).await;
+    let renamed = |name: &str| {
+        let event = NewEvent::of(
+            unique(),
+            &ConnectionEvent::Updated {
+                name: Some(name.into()),
+                description: None,
+                base_url: None,
+                auth: None,
+                active: None,
+            },
+        );
+        event.unwrap()
+    };
+    let invented = NewEvent { event_type: "connection.invented".into(), ..renamed("new") };
+    let newer = NewEvent { event_version: "9".into(), ..renamed("newer") };
+    log.append_raw(workspace.0, "connection", connection.0, vec![invented]).await;
+    log.append_raw(workspace.0, "connection", connection.0, vec![renamed("after")]).await;
+    log.append(workspace.0, "connection", other.0, vec![created("other")]).await;
+    let end = log.append_raw(workspace.0, "connection", other.0, vec![newer]).await;
+    let reads = log.project_until(end).await;
+    let names = async || {
+        let row = |id| reads.connection(workspace, id);
+        [row(connection).await.unwrap().unwrap().name, row(other).await.unwrap().unwrap().name]
+    };
+    assert_eq!(names().await, ["before", "other"], "nothing is folded out of order");
+    let mut db = log.database.connect().await;
+    let entries = listed(&mut db, 10).await.unwrap();
+    let shown: Vec<_> = entries.iter().map(|e| (e.event_type.as_str(), e.view.as_str(), e.readable)).collect();
+    let expected = [
+        ("connection.invented", "read_models", false),
+        ("connection.updated", "read_models", true),
+        ("connection.updated", "read_models", false),
+    ];
+    assert_eq!(shown, expected);
+    for n in [0, 2] {
+        assert!(entries[n].reason.contains("a newer one wrote it"), "{}", entries[n].reason);
+    }
+    assert!(entries[1].reason.contains("follows quarantined event"), "{}", entries[1].reason);
+
+    // The newer build: for it the events are of the catalogue.
+    sqlx::raw_sql(
+        "update log.events set event_type = 'connection.updated', event_version = '1'
+          where event_type = 'connection.invented' or event_version = '9'",
+    )
+    .execute(&mut db)
+    .await
+    .unwrap();
+    assert!(listed(&mut db, 10).await.unwrap().iter().all(|e| e.readable));
+    // Only in their order: restarted, the projector folds nothing later in place.
+    let end = log.append_raw(workspace.0, "connection", connection.0, vec![renamed("last")]).await;
+    log.project_until(end).await;
+    assert_eq!(names().await, ["before", "other"]);
+    let report = rebuild_online(&log.database.url, OnlineOptions::default(), |_| {}).await.unwrap();
+    assert_eq!(report.quarantined, []);
+    assert_eq!(names().await, ["last", "newer"]);
+    assert_eq!(listed(&mut db, 10).await.unwrap(), []);
+    // The streams are free again.
+    let end = log.append_raw(workspace.0, "connection", connection.0, vec![renamed("free")]).await;
+    log.project_until(end).await;
+    assert_eq!(names().await, ["free", "newer"]);
 }
