@@ -1,7 +1,7 @@
 //! Gathered loads: streams that are asked for at the same time are read by one query.
 //!
 //! Like group append, without a timer: what asks while a query is under way goes with the next one, and an idle store
-//! asks at once. Each lane takes a connection of the pool for its query only.
+//! asks at once. Each lane has a connection of its own, because its one statement is planned once.
 
 use std::{
     collections::VecDeque,
@@ -9,11 +9,11 @@ use std::{
 };
 
 use futures::TryStreamExt;
-use sqlx::{PgPool, Row, postgres::PgRow};
+use sqlx::{Executor, PgConnection, PgPool, Row, postgres::PgRow};
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
-use crate::append::StreamKey;
+use crate::{append::StreamKey, pool::PLAN_ONCE};
 
 /// Streams a query.
 const MAX_KEYS: usize = 128;
@@ -87,9 +87,10 @@ impl Gather {
         for _ in 0..lanes.max(1) {
             let (queue, pool) = (queue.clone(), pool.clone());
             tokio::spawn(async move {
+                let mut connection = None;
                 while let Some(batch) = queue.take().await {
                     // Who went away meanwhile asks for nothing.
-                    serve(&pool, batch.into_iter().filter(|w| !w.answer.is_closed()).collect()).await;
+                    serve(&pool, &mut connection, batch.into_iter().filter(|w| !w.answer.is_closed()).collect()).await;
                 }
             });
         }
@@ -114,11 +115,21 @@ impl Drop for Gather {
     }
 }
 
-async fn serve(pool: &PgPool, batch: Vec<Wanted>) {
+async fn serve(pool: &PgPool, connection: &mut Option<PgConnection>, batch: Vec<Wanted>) {
     if batch.is_empty() {
         return;
     }
-    match read(pool, &batch).await {
+    let rested = connection.is_some();
+    let mut read = try_read(pool, connection, &batch).await;
+    if read.is_err() {
+        // Whatever it was, the next query begins on a new connection; a connection that was cut while it rested is
+        // nobody's fault.
+        *connection = None;
+        if rested {
+            read = try_read(pool, connection, &batch).await;
+        }
+    }
+    match read {
         Ok(streams) => {
             for (wanted, rows) in batch.into_iter().zip(streams) {
                 let _ = wanted.answer.send(Ok(rows));
@@ -133,13 +144,29 @@ async fn serve(pool: &PgPool, batch: Vec<Wanted>) {
     }
 }
 
-async fn read(pool: &PgPool, batch: &[Wanted]) -> Result<Vec<Vec<PgRow>>, sqlx::Error> {
+async fn try_read(
+    pool: &PgPool,
+    connection: &mut Option<PgConnection>,
+    batch: &[Wanted],
+) -> Result<Vec<Vec<PgRow>>, sqlx::Error> {
+    let db = match connection {
+        Some(db) => db,
+        None => {
+            let mut db = pool.acquire().await?.detach();
+            db.execute(PLAN_ONCE).await?;
+            connection.insert(db)
+        }
+    };
+    read(db, batch).await
+}
+
+async fn read(db: &mut PgConnection, batch: &[Wanted]) -> Result<Vec<Vec<PgRow>>, sqlx::Error> {
     let types: Vec<&str> = batch.iter().map(|w| w.key.0).collect();
     let ids: Vec<Uuid> = batch.iter().map(|w| w.key.1).collect();
     let known: Vec<Option<i64>> = batch.iter().map(|w| w.known).collect();
     let mut streams: Vec<Vec<PgRow>> = batch.iter().map(|_| Vec::new()).collect();
     let query = sqlx::query(SQL).bind(types).bind(ids).bind(known).bind(domain::FOLD_FINGERPRINT);
-    let mut rows = query.fetch(pool);
+    let mut rows = query.fetch(db);
     while let Some(row) = rows.try_next().await? {
         let n: i64 = row.try_get("n")?;
         // `with ordinality` counts from 1.

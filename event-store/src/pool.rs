@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use sqlx::{
-    Executor, PgConnection, PgPool,
+    Connection, Executor, PgConnection, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -11,6 +11,12 @@ use sqlx::{
 use crate::OpenError;
 
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
+
+/// A pooled connection that was idle for longer is tried before it is used.
+const RESTED: Duration = Duration::from_secs(1);
+/// For connections that run a few statements over and over: planned once, and by the index whatever the size was then.
+pub(crate) const PLAN_ONCE: &str =
+    "set plan_cache_mode = 'force_generic_plan'; set enable_seqscan = off; set jit = off";
 
 /// What a connection may do; taken by `SET ROLE` right after login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +58,16 @@ pub async fn connect_pool(url: &str, role: DatabaseRole, max: u32) -> Result<PgP
         .max_connections(max)
         .acquire_timeout(Duration::from_secs(2))
         .idle_timeout(Duration::from_secs(600))
+        // A ping before each use would double the round trips; one that rested may have been cut.
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for > RESTED {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .after_connect(move |connection, _| {
             Box::pin(async move { connection.execute(role.statement()).await.map(|_| ()) })
         })

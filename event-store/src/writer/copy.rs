@@ -21,9 +21,9 @@ const PREPARE: &str = "select \
      (select array_agg(nextval('log.event_position')) from generate_series(1, $1)) as positions, \
      (select array_agg(k.n) from unnest($2::text[], $3::uuid[], $4::int8[], $5::uuid[]) with ordinality \
                                    as k (t, i, s, p, n) \
-       where not exists (select from log.events e \
-                          where e.aggregate_type = k.t and e.aggregate_id = k.i and e.sequence = k.s \
-                            and (k.p is null or e.event_id = k.p))) as missing";
+       where 0 = (select count(*) from log.events e \
+                   where e.aggregate_type = k.t and e.aggregate_id = k.i and e.sequence = k.s \
+                     and (k.p is null or e.event_id = k.p))) as missing";
 /// Tells the transaction of an event that was just committed, and draws positions for the next batch.
 const CONFIRM: &str = "select transaction_id::text as xid, \
      (select array_agg(nextval('log.event_position')) from generate_series(1, $4)) as positions \

@@ -237,7 +237,10 @@ impl Lane {
         let mut db = connection.await.map_err(|_| Trouble::Lost(sqlx::Error::PoolTimedOut))??.detach();
         // A lock that somebody holds on the log must not hold callers for ever.
         let backend = settle::Backend::new();
-        db.execute(format!("set lock_timeout = '8s'; set application_name = '{backend}'").as_str()).await?;
+        db.execute(
+            format!("set lock_timeout = '8s'; set application_name = '{backend}'; {}", pool::PLAN_ONCE).as_str(),
+        )
+        .await?;
         let generation = match pool::check_cluster(&mut db).await {
             Ok(generation) => generation,
             Err(crate::OpenError::Database(error)) => return Err(error.into()),
