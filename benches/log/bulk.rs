@@ -27,21 +27,23 @@ const COLUMNS: &str = "generation, workspace_id, aggregate_type, aggregate_id, s
 
 pub async fn run(report: &mut Report, plan: &Plan, server: &Server) -> Result<(), String> {
     let (rounds, commands) = if plan.quick { (1, 150) } else { (5, 500) };
-    let url = &server.database_url;
-    let mut pairs = Vec::new();
-    for _ in 0..rounds {
-        pairs.push(round(url, commands).await?);
-    }
-    let figure = Figure {
+    let figure = |name| Figure {
         suite: SUITE,
-        name: "bulk_append_vs_copy",
+        name,
         unit: "events/s",
         against: "COPY, one connection",
         less_is_better: false,
         target: Some(0.8),
     };
-    report.paired(figure, &pairs);
-    Ok(())
+    let alone = database::another(&server.database_url, "bench_bulk").await?;
+    for (name, url) in [("bulk_append_vs_copy", &server.database_url), ("bulk_append_only_vs_copy", &alone)] {
+        let mut pairs = Vec::new();
+        for _ in 0..rounds {
+            pairs.push(round(url, commands).await?);
+        }
+        report.paired(figure(name), &pairs);
+    }
+    database::run(&server.database_url, "drop database bench_bulk").await
 }
 
 /// Rows a second, ours and COPY's.

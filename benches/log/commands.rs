@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use domain::workflow::Workflow;
 use rand::RngExt;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -59,7 +60,13 @@ pub async fn measure(url: &str, callers: usize, time: Duration, workload: Worklo
     measured
 }
 
+/// Existing streams are in the cache afterwards, as those that a busy installation changes are.
 pub async fn warm_up(log: &Log, callers: usize, workload: &Workload) -> Result<(), String> {
+    if let Workload::Existing(ids) = workload {
+        for id in ids.iter() {
+            log.store.load::<Workflow>(*id).await.map_err(fault)?;
+        }
+    }
     run(log, callers, WARM_UP, workload).await.map(|_| ())
 }
 

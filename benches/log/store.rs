@@ -70,12 +70,11 @@ pub async fn create(store: &EventStore, load_first: bool) -> Result<Outcome, Str
 /// A change of an existing stream as `commands::unit::change` makes it: decided on the recalled state, which a lost race
 /// shows to be behind; then it is loaded and decided again.
 pub async fn rename(store: &EventStore, id: Uuid) -> Result<Outcome, String> {
-    let mut conflicts = 0;
+    let (mut conflicts, mut failed) = (0, -1);
     loop {
-        let loaded = match conflicts {
-            0 => store.recall::<Workflow>(id).await.map_err(fault)?,
-            _ => load(store, id).await?,
-        };
+        let recalled = store.recall::<Workflow>(id).await.map_err(fault)?;
+        let loaded = if recalled.sequence > failed { recalled } else { load(store, id).await? };
+        failed = loaded.sequence;
         match append(store, loaded, renaming()).await {
             Ok(_) => return Ok(Outcome { conflicts }),
             Err(AppendError::Conflict) if conflicts < ATTEMPTS as u64 => conflicts += 1,

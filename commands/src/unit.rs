@@ -114,11 +114,20 @@ pub async fn change<A: Decider>(
     command: impl Fn(&A) -> Result<A::Command, Failure>,
 ) -> Outcome<Vec<A::Event>> {
     let mut attempt = 0;
+    // A recalled state must be newer than the one that failed; the first may be any.
+    let mut beyond = Some(-1);
     loop {
         attempt += 1;
-        let loaded =
-            if attempt == 1 { app.store().recall(target.0).await? } else { app.store().load(target.0).await? };
+        let recalled = match beyond.take() {
+            Some(sequence) => Some(app.store().recall(target.0).await?).filter(|l| l.sequence > sequence),
+            None => None,
+        };
+        let loaded = match recalled {
+            Some(recalled) => recalled,
+            None => app.store().load(target.0).await?,
+        };
         let may_be_behind = loaded.recalled;
+        let sequence = loaded.sequence;
         let staged = stage_change(app, context, loaded, target, expected_version, &command).await;
         let (unit, loaded, events) = match staged {
             Ok((_, _, events)) if may_be_behind && events.is_empty() => continue,
@@ -126,7 +135,8 @@ pub async fn change<A: Decider>(
             other => other?,
         };
         match unit.commit_keeping(events, loaded).await {
-            Err(failure) if failure.is_conflict() && attempt < ATTEMPTS => continue,
+            // Who was first on this node has left its state in the cache by now.
+            Err(failure) if failure.is_conflict() && attempt < ATTEMPTS => beyond = Some(sequence),
             other => return other,
         }
     }
