@@ -30,6 +30,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
+        // Tests fold nothing that is stored.
+        if path.file_stem().is_some_and(|name| name == "tests" || name == "tutorial") {
+            continue;
+        }
         if path.is_dir() {
             collect(&path, files)?;
         } else {

@@ -83,7 +83,7 @@ if have apt-get; then
 elif [ "$(uname -s)" = Darwin ] && have brew; then
     install_by_brew
 else
-    fail "Install a C compiler, PostgreSQL 13 or newer and nats-server with this system's package manager, then run this again."
+    fail "Install a C compiler, PostgreSQL 14 or newer and nats-server with this system's package manager, then run this again."
 fi
 have_postgres || fail "PostgreSQL is still missing after installing; install it by hand so that initdb and postgres are found."
 have_nats || fail "nats-server is still missing after installing; install it by hand so that nats-server is on the PATH."

@@ -22,6 +22,8 @@ pub mod policy;
 pub mod reservation;
 pub mod sealed;
 pub mod session;
+#[cfg(test)]
+mod tutorial;
 pub mod upcast;
 pub mod user;
 pub mod webhook;

@@ -78,8 +78,9 @@ pub enum AppendError {
 
 /// Bytes of payload one event may have: as much as a reader is ready to hold many of.
 pub const MAX_PAYLOAD: usize = 16 * 1024 * 1024;
-/// Events one command may have.
+/// Events one command may have, and their bytes.
 pub const MAX_COMMAND: usize = 20_000;
+pub const MAX_COMMAND_BYTES: usize = 64 * 1024 * 1024;
 
 impl Append {
     /// What makes no sense, what is too much, and what Postgres would take and then choke on.
@@ -96,6 +97,12 @@ impl Append {
         if let Some(large) = events().find(|e| e.payload.len() > MAX_PAYLOAD) {
             let (name, bytes) = (&large.event_type, large.payload.len());
             return Err(AppendError::TooLarge(format!("{name} has {bytes} bytes; {MAX_PAYLOAD} are allowed")));
+        }
+        if self.bytes() > MAX_COMMAND_BYTES {
+            let bytes = self.bytes();
+            return Err(AppendError::TooLarge(format!(
+                "one command has {bytes} bytes; {MAX_COMMAND_BYTES} are allowed"
+            )));
         }
         for (index, stream) in self.streams.iter().enumerate() {
             let again = |other: &StreamAppend| other.key() == stream.key();

@@ -1,7 +1,7 @@
 //! The log on Postgres: append, load, read in order, wake up readers, blobs, checkpoints.
 //!
 //! Order is `(generation, transaction_id, position)`; readers see only transactions older than every running one, so
-//! that nothing can appear behind them. Every appended event's predecessor was seen committed by the append itself.
+//! that nothing can appear behind them. Every appended event's predecessor was seen committed before its transaction began.
 
 mod append;
 mod blobs;
@@ -25,7 +25,7 @@ mod writer;
 
 use std::sync::Arc;
 
-pub use append::{Append, AppendError, Appended, MAX_COMMAND, MAX_PAYLOAD, NewEvent, StreamAppend};
+pub use append::{Append, AppendError, Appended, MAX_COMMAND, MAX_COMMAND_BYTES, MAX_PAYLOAD, NewEvent, StreamAppend};
 pub use blobs::{BlobError, read_blob};
 pub use cache::CacheStats;
 pub use checkpoint::{Checkpoint, advance, checkpoint, checkpoints};

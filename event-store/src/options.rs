@@ -1,6 +1,6 @@
-//! What an operator may set of the log.
+//! How a node uses the log.
 
-/// How a node uses the log.
+/// The defaults are those of the server.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Batches that may commit at once.

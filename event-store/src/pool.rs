@@ -77,8 +77,12 @@ pub async fn connect_pool(url: &str, role: DatabaseRole, max: u32) -> Result<PgP
 
 /// Brings the schema up to date. With `adopt`, a log that came from another cluster gets a new generation.
 pub async fn migrate(url: &str, adopt: bool) -> Result<(), OpenError> {
-    let pool = PgPoolOptions::new().max_connections(1).connect(url).await?;
-    MIGRATOR.run(&pool).await.map_err(|e| OpenError::Schema(e.to_string()))?;
+    // A change of a table that waits behind a dump would hold up every append that comes after it.
+    let options = PgPoolOptions::new().max_connections(1).after_connect(|connection, _| {
+        Box::pin(async move { connection.execute("set lock_timeout = '5s'").await.map(|_| ()) })
+    });
+    let pool = options.connect(url).await?;
+    MIGRATOR.run(&pool).await.map_err(migration_fault)?;
     if adopt {
         sqlx::query(
             "update log.cluster set generation = generation + 1, system_identifier = c.system_identifier::text
@@ -105,6 +109,14 @@ pub(crate) async fn check_cluster(db: &mut PgConnection) -> Result<i32, OpenErro
     .await
     .map_err(not_migrated)?;
     if same { Ok(generation) } else { Err(OpenError::OtherCluster) }
+}
+
+fn migration_fault(error: sqlx::migrate::MigrateError) -> OpenError {
+    let text = error.to_string();
+    match text.contains("lock timeout") {
+        true => OpenError::Schema("somebody holds a lock on its tables (a dump, another migration)".into()),
+        false => OpenError::Schema(text),
+    }
 }
 
 /// 42P01, 3F000: no such table or schema. 42501: not for this role, which a migration gives it.

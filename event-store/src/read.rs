@@ -27,7 +27,7 @@ const NEXT: &str = "where (e.generation, e.transaction_id, e.position) > ($1, $2
 
 /// Up to `limit` events after `after`, in order, none of them still able to get a predecessor.
 ///
-/// `generation` is the log's current one. Works on any pool whose role may read the log.
+/// `generation` is the log's current one, or an older one: the log may be adopted while a reader lives. Works on any pool whose role may read the log.
 pub async fn read_after(
     executor: impl PgExecutor<'_>,
     generation: i32,
@@ -39,7 +39,8 @@ pub async fn read_after(
         "select {EVENT_COLUMNS}
            from log.events e
           where (e.generation, e.transaction_id, e.position) > ($1, $2::text::xid8, $3)
-            and (e.generation, e.transaction_id, e.position) < ($4, pg_snapshot_xmin(pg_current_snapshot()), 0)
+            and (e.generation, e.transaction_id, e.position)
+              < (greatest($4, (select c.generation from log.cluster c)), pg_snapshot_xmin(pg_current_snapshot()), 0)
           order by e.generation, e.transaction_id, e.position
           limit $5",
     ))

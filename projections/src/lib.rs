@@ -16,6 +16,8 @@ mod panics;
 #[cfg(test)]
 #[path = "../../tests/support/postgres.rs"]
 mod postgres;
+#[cfg(test)]
+mod tutorial;
 
 mod accounts;
 mod api_keys;

@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::Context;
 
-/// `xid8` and the snapshot functions that the log's order rests on came with this version.
-const OLDEST_POSTGRES: u32 = 13;
+/// `xid8` and the snapshot functions that the log's order rests on came with 13, `idle_session_timeout` with 14.
+const OLDEST_POSTGRES: u32 = 14;
 
 /// A PostgreSQL installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(choose(&found, Some(15)).unwrap().major, 15);
         let refusal = choose(&found, Some(14)).unwrap_err().to_string();
         assert!(refusal.contains("made by PostgreSQL 14") && refusal.contains("17, 15, 12"), "{refusal}");
-        assert!(choose(&[bin(12)], None).unwrap_err().to_string().contains("13 or newer"));
+        assert!(choose(&[bin(12)], None).unwrap_err().to_string().contains("14 or newer"));
     }
 
     #[test]

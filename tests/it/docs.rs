@@ -7,7 +7,7 @@ use std::{path::Path, process::Command};
 
 use crate::support::Server;
 
-const GUIDES: [&str; 7] = [
+const GUIDES: [&str; 8] = [
     "README.md",
     "docs/getting-started.md",
     "docs/connections.md",
@@ -15,6 +15,7 @@ const GUIDES: [&str; 7] = [
     "docs/webhooks.md",
     "docs/audit.md",
     "docs/operations.md",
+    "docs/event-log.md",
 ];
 
 /// The commands of a guide as one script that stops at the first that fails and says which.

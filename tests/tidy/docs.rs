@@ -23,6 +23,10 @@ const TOP: [&str; 17] = [
     ".github",
 ];
 
+/// Guides that show code, and the files that it is taken from.
+const EXCERPTS: [(&str, [&str; 2]); 1] =
+    [("docs/event-log.md", ["domain/src/tutorial.rs", "projections/src/tutorial.rs"])];
+
 /// The paths in a document that do not exist.
 pub fn complaints(path: &str, text: &str, tree: &Tree) -> Vec<String> {
     let mut found = Vec::new();
@@ -52,6 +56,32 @@ fn spell_out(path: &str) -> Vec<String> {
     let Some((before, rest)) = path.split_once('{') else { return vec![path.trim_end_matches('/').to_owned()] };
     let Some((names, after)) = rest.split_once('}') else { return vec![path.to_owned()] };
     names.split(',').flat_map(|name| spell_out(&format!("{before}{}{after}", name.trim()))).collect()
+}
+
+/// The Rust in a guide is an excerpt, to the letter, of code that compiles and runs.
+pub fn excerpts(path: &str, text: &str, tree: &Tree) -> Vec<String> {
+    let Some((_, sources)) = EXCERPTS.into_iter().find(|(guide, _)| *guide == path) else { return Vec::new() };
+    let mut found = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for (line, number) in text.lines().zip(1..) {
+        match &mut open {
+            None if line == "```rust" => open = Some((number, String::new())),
+            None => {}
+            Some((_, block)) if line != "```" => {
+                block.push_str(line);
+                block.push('\n');
+            }
+            Some((begun, block)) => {
+                let is_there = sources.iter().any(|source| tree.get(source).is_some_and(|code| code.contains(&*block)));
+                if block.trim().is_empty() || !is_there {
+                    found.push(format!("{path}:{begun}: this code is not in {}", sources.join(" or ")));
+                }
+                open = None;
+            }
+        }
+    }
+    found.extend(open.map(|(begun, _)| format!("{path}:{begun}: this code does not end")));
+    found
 }
 
 /// `CHANGELOG.md` exists and has a heading for what is not released yet.

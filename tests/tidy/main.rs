@@ -79,6 +79,21 @@ fn documents_name_only_what_exists() {
 }
 
 #[test]
+fn code_in_the_guide_is_an_excerpt_of_code_that_runs() {
+    let guide = "docs/event-log.md";
+    let tree = Tree::of(&[("domain/src/tutorial.rs", "fn a() {\n    b();\n}\n"), ("domain/src/lib.rs", "fn c() {}\n")]);
+    let complaints = |text: &str| docs::excerpts(guide, text, &tree);
+    assert_eq!(complaints("```rust\nfn a() {\n    b();\n}\n```\n```sh\nfn x\n```\n"), [""; 0]);
+    for bad in ["```rust\nfn a() { b(); }\n```", "```rust\nfn c() {}\n```", "```rust\n```", "```rust\nfn a() {"] {
+        assert_eq!(complaints(bad).len(), 1, "{bad}");
+    }
+    let tree = Tree::read();
+    let text = tree.get(guide).expect("the guide is there");
+    assert!(text.contains("\n```rust\n"), "{guide} shows no code");
+    report(docs::excerpts(guide, text, &tree));
+}
+
+#[test]
 fn no_file_names_a_machine_or_a_registry() {
     let found = rules::machine_traces("a.md", &rules::machine_patterns().join("\n"));
     assert_eq!(found.len(), rules::machine_patterns().len(), "{found:?}");

@@ -44,7 +44,7 @@ impl Positions {
 /// One batch on its way in. `unknown` holds the streams whose predecessors must be looked up.
 ///
 /// The predecessors are seen committed before the COPY's transaction takes its id, which keeps every stream in the order
-/// of the log. Any error leaves nothing written, but for the connection's own: then it is unknown.
+/// of the log. An error of the database's leaves nothing written; after any other one that is unknown.
 pub(super) async fn copy(
     db: &mut PgConnection,
     generation: i32,
@@ -68,8 +68,13 @@ pub(super) async fn copy(
     } else {
         insert(db, generation, appends, &mut outcomes, positions).await?;
     }
-    confirm(db, appends, &mut outcomes, positions).await?;
+    confirm(db, appends, &mut outcomes, positions).await.map_err(after_commit)?;
     Ok(outcomes.into_iter().map(|o| o.unwrap_or(Err(AppendError::Conflict))).collect())
+}
+
+/// The batch is written by now, so nothing that goes wrong is a refusal of it.
+fn after_commit(error: sqlx::Error) -> sqlx::Error {
+    sqlx::Error::Protocol(format!("the batch is committed, its transaction could not be asked for: {error}"))
 }
 
 /// Gives the commands of which a predecessor is missing.

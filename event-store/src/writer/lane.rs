@@ -13,7 +13,7 @@ use super::{
     Outcome, Shared,
     copy::{Positions, copy},
     heads::{Entered, Head},
-    queue::Waiting,
+    queue::{Queue, Waiting},
     settle, statement,
 };
 use crate::{Append, AppendError, StreamAppend, append::StreamKey, pool};
@@ -40,27 +40,39 @@ pub(super) struct Lane {
     by_statement: u32,
 }
 
+/// The streams of a batch; free again however it ends.
+struct Taken {
+    queue: Arc<Queue>,
+    keys: Vec<StreamKey>,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.queue.done(&self.keys);
+    }
+}
+
 /// How a try at a batch ended, when it did not end well.
 enum Trouble {
     /// Postgres refused something in the batch; nothing of it is written.
     Refused(sqlx::Error),
     /// The connection is gone; what was sent may be written or not.
     Lost(sqlx::Error),
-    /// It must not be tried: the database is another one.
+    /// It cannot be done now, and trying again at once would not help. Nothing is written.
     Stopped(AppendError),
 }
 
 impl From<sqlx::Error> for Trouble {
     fn from(error: sqlx::Error) -> Self {
-        // 08, 53, 57P0x, 58: the connection, the server's resources, its shutdown. 57014 and 55P03 are this statement's.
-        let lost = match &error {
-            sqlx::Error::Database(e) => {
-                let code = e.code().unwrap_or_default();
-                code.starts_with("08") || code.starts_with("53") || code.starts_with("57P") || code.starts_with("58")
-            }
-            _ => true,
-        };
-        if lost { Trouble::Lost(error) } else { Trouble::Refused(error) }
+        let sqlx::Error::Database(e) = &error else { return Trouble::Lost(error) };
+        let code = e.code().unwrap_or_default();
+        match code.get(..2).unwrap_or_default() {
+            // Somebody holds a lock, or the statement was cancelled: nothing is written, and no command is to blame.
+            _ if matches!(&*code, "55P03" | "57014") => Trouble::Stopped(AppendError::Unavailable(error.to_string())),
+            // The connection, the server's resources, its shutdown, its disks.
+            "08" | "53" | "57" | "58" => Trouble::Lost(error),
+            _ => Trouble::Refused(error),
+        }
     }
 }
 
@@ -71,9 +83,9 @@ impl Lane {
 
     pub async fn run(mut self) {
         while let Some(batch) = self.shared.queue.take().await {
-            let keys: Vec<StreamKey> = batch.iter().flat_map(|w| w.append.streams.iter().map(|s| s.key())).collect();
+            let keys = batch.iter().flat_map(|w| w.append.streams.iter().map(|s| s.key())).collect();
+            let _taken = Taken { queue: self.shared.queue.clone(), keys };
             self.commit(batch).await;
-            self.shared.queue.done(&keys);
         }
         if let Some(line) = self.line {
             // A polite goodbye; the server notices either way.
@@ -164,6 +176,10 @@ impl Lane {
                 self.by_statement = AFTER_FALLBACK;
                 Box::pin(self.attempt(appends, deadline)).await
             }
+            Err(trouble @ Trouble::Stopped(_)) => {
+                self.hang_up().await;
+                Err(trouble)
+            }
             other => other,
         }
     }
@@ -172,6 +188,10 @@ impl Lane {
     async fn one_by_one(&mut self, appends: &[&Append], deadline: Instant) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(appends.len());
         for append in appends {
+            if Instant::now() >= deadline {
+                outcomes.push(Err(AppendError::Unavailable("the database takes too long".into())));
+                continue;
+            }
             let outcome = loop {
                 match self.attempt(&[append], deadline).await {
                     Ok(mut one) => break one.pop().unwrap_or(Err(AppendError::Conflict)),
@@ -354,8 +374,6 @@ fn refusal(error: &sqlx::Error) -> AppendError {
     match code.as_str() {
         // The place is taken; a part-inserted command of `batch.sql`; a deadlock's or serialisation's victim.
         "23505" | "22012" | "40P01" | "40001" => AppendError::Conflict,
-        // Somebody holds a lock, or the statement was cancelled: nothing was written.
-        "55P03" | "57014" => AppendError::Unavailable(error.to_string()),
         _ => AppendError::Refused(error.to_string()),
     }
 }

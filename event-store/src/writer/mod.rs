@@ -60,7 +60,16 @@ impl Writer {
             moved: Box::new(moved),
         });
         for _ in 0..lanes.max(1) {
-            tokio::spawn(Lane::new(shared.clone()).run());
+            let shared = shared.clone();
+            tokio::spawn(async move {
+                // A lane that broke is replaced: its batch's callers are told, its streams are free again.
+                while let Err(broken) = tokio::spawn(Lane::new(shared.clone()).run()).await {
+                    if broken.is_cancelled() {
+                        return;
+                    }
+                    tracing::error!(%broken, "a lane of the log broke; another takes its place");
+                }
+            });
         }
         Self { queue }
     }
@@ -68,7 +77,9 @@ impl Writer {
     pub(crate) async fn submit(&self, append: Append) -> Outcome {
         let (answer, result) = oneshot::channel();
         self.queue.push(Waiting::new(append, answer))?;
-        result.await.unwrap_or_else(|_| Err(AppendError::Unavailable("the log is shutting down".into())))
+        result.await.unwrap_or_else(|_| {
+            Err(AppendError::Unavailable("the log was stopped; whether it was written is unknown".into()))
+        })
     }
 
     pub(crate) fn stats(&self) -> AppendStats {

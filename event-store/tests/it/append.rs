@@ -173,6 +173,51 @@ async fn lost_connections_lose_nothing_and_write_nothing_twice() {
     assert!(acknowledged == stored, "what was acknowledged is not what is stored");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_statement_is_never_taken_for_a_lost_race() {
+    let database = Database::fresh().await;
+    let store = open(&database).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut writers = JoinSet::new();
+    for _ in 0..32 {
+        let (store, stop) = (store.clone(), stop.clone());
+        writers.spawn(async move {
+            let (mut acknowledged, mut told) = (Vec::new(), 0);
+            while !stop.load(Ordering::Relaxed) {
+                let new = stream(id(), 0, &["a", "b"]);
+                let ids: Vec<Uuid> = new.events.iter().map(|e| e.event_id).collect();
+                match store.append(append(vec![new])).await {
+                    Ok(_) => acknowledged.extend(ids),
+                    // Nothing is written, and the caller may try again.
+                    Err(AppendError::Unavailable(_)) => told += 1,
+                    // Nobody else writes these streams.
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+            (acknowledged, told)
+        });
+    }
+    let mut killer = database.connect().await;
+    let mut cancelled = 0;
+    while cancelled < 400 {
+        let cancel = "select count(pg_cancel_backend(pid)) from pg_stat_activity
+                       where application_name like 'apiq-append-%' and datname = current_database()
+                         and state = 'active'";
+        cancelled += sqlx::query_scalar::<_, i64>(cancel).fetch_one(&mut killer).await.unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    let (mut acknowledged, mut told) = (Vec::new(), 0);
+    for (ids, failures) in writers.join_all().await {
+        acknowledged.extend(ids);
+        told += failures;
+    }
+    let mut stored: Vec<Uuid> = all(&store).await.iter().map(|e| e.event_id).collect();
+    acknowledged.sort_unstable();
+    stored.sort_unstable();
+    assert!(told > 0, "nothing was cancelled in time: {:?}", store.append_stats());
+    assert!(acknowledged == stored, "{} acknowledged, {} stored", acknowledged.len(), stored.len());
+}
+
 #[tokio::test]
 async fn a_full_queue_says_so_and_drains() {
     let database = Database::fresh().await;
