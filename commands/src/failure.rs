@@ -67,6 +67,8 @@ impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
         match error {
             LoadError::Database(e) => Failure::Unavailable(e.to_string()),
+            // During a rolling upgrade: a node of the newer build can do it.
+            LoadError::Decode(e @ DecodeError::Newer { .. }) => Failure::Unavailable(e.to_string()),
             other => Failure::Internal(other.to_string()),
         }
     }

@@ -125,8 +125,12 @@ impl Follower {
                 }
             };
             self.meet(server).await?;
-            let Source::Feed { signal, .. } = &mut self.source else { return Ok(Vec::new()) };
             let wanted = self.store.feed().want(self.at, server);
+            // Another follower may have moved the ring past this place meanwhile; nothing would wake this one then.
+            if !matches!(self.store.feed().take(self.at, 1), Taken::End(_)) {
+                continue;
+            }
+            let Source::Feed { signal, .. } = &mut self.source else { return Ok(Vec::new()) };
             // The sender lives in the store that this follower holds.
             let _ = signal.changed().await;
             drop(wanted);

@@ -6,6 +6,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures::TryStreamExt;
@@ -15,6 +16,8 @@ use uuid::Uuid;
 
 use crate::{append::StreamKey, pool::PLAN_ONCE};
 
+/// No answer for this long: the connection counts as lost.
+const SILENT: Duration = Duration::from_secs(15);
 /// Streams a query.
 const MAX_KEYS: usize = 128;
 /// From a known state on: its last event (without the payload), to see that the log holds it, and what came after. Of a
@@ -25,7 +28,10 @@ const SQL: &str = "select k.n, s.sequence as snapshot_sequence, s.workspace_id a
             e.workspace_id, e.sequence, e.event_id, e.event_type, e.event_version, \
             case when e.sequence > coalesce(k.known, s.sequence, 0) then e.payload::text end as payload \
        from unnest($1::text[], $2::uuid[], $3::int8[]) with ordinality as k (t, i, known, n) \
-       left join log.snapshots s on k.known is null and s.aggregate_type = k.t and s.aggregate_id = k.i and s.shape = $4 \
+       left join lateral ( \
+         select * from log.snapshots s \
+          where k.known is null and s.aggregate_type = k.t and s.aggregate_id = k.i and s.shape = $4 limit 1 \
+       ) s on true \
        left join lateral ( \
          select * from log.events \
           where aggregate_type = k.t and aggregate_id = k.i and sequence >= coalesce(k.known, s.sequence, 1) \
@@ -120,13 +126,13 @@ async fn serve(pool: &PgPool, connection: &mut Option<PgConnection>, batch: Vec<
         return;
     }
     let rested = connection.is_some();
-    let mut read = try_read(pool, connection, &batch).await;
+    let mut read = timely(pool, connection, &batch).await;
     if read.is_err() {
         // Whatever it was, the next query begins on a new connection; a connection that was cut while it rested is
         // nobody's fault.
         *connection = None;
         if rested {
-            read = try_read(pool, connection, &batch).await;
+            read = timely(pool, connection, &batch).await;
         }
     }
     match read {
@@ -142,6 +148,14 @@ async fn serve(pool: &PgPool, connection: &mut Option<PgConnection>, batch: Vec<
             }
         }
     }
+}
+
+async fn timely(
+    pool: &PgPool,
+    connection: &mut Option<PgConnection>,
+    batch: &[Wanted],
+) -> Result<Vec<Vec<PgRow>>, sqlx::Error> {
+    tokio::time::timeout(SILENT, try_read(pool, connection, batch)).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
 async fn try_read(

@@ -36,7 +36,7 @@ pub use idempotency::{Claim, Remembered};
 pub use lag::{ConsumerLag, HELD_TOO_LONG, LogHealth, MOST_COUNTED, OldestTransaction};
 pub use load::{LoadError, Loaded};
 pub use options::Options;
-pub use pool::{ClusterIdentity, DatabaseRole, cluster_of, connect_pool, migrate};
+pub use pool::{ClusterIdentity, DatabaseRole, VANISHED, cluster_of, connect_pool, migrate};
 pub use read::{EVENT_COLUMNS, event_of, read_after, read_event, read_stream};
 pub use sqlx::Error as DatabaseError;
 use sqlx::PgPool;

@@ -18,6 +18,11 @@ const RESTED: Duration = Duration::from_secs(1);
 pub(crate) const PLAN_ONCE: &str =
     "set plan_cache_mode = 'force_generic_plan'; set enable_seqscan = off; set jit = off";
 
+/// For sessions that hold a lock or a transaction: when their process's host vanishes without a word, the server notices
+/// within seconds. (Postgres takes the first three as done on a Unix socket.)
+pub const VANISHED: &str = "set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; \
+     set tcp_keepalives_count = 3; set idle_in_transaction_session_timeout = '10s'";
+
 /// What a connection may do; taken by `SET ROLE` right after login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DatabaseRole {

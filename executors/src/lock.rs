@@ -9,7 +9,7 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, postgres::PgConnectOptions};
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection, PgPool, postgres::PgConnectOptions};
 
 /// How often a held lock's connection is tried.
 const PING: Duration = Duration::from_secs(1);
@@ -24,7 +24,9 @@ fn key(name: &str) -> i64 {
 }
 
 async fn connect(url: &str) -> Result<PgConnection, sqlx::Error> {
-    url.parse::<PgConnectOptions>()?.application_name("apiq-lock").connect().await
+    let mut connection = url.parse::<PgConnectOptions>()?.application_name("apiq-lock").connect().await?;
+    connection.execute(event_store::VANISHED).await?;
+    Ok(connection)
 }
 
 /// Names remembered at most; forgetting one only makes it wait again.

@@ -17,14 +17,16 @@ use crate::{
     view::Item,
 };
 
+/// Rows of each table in a statement of `Target::Unread`: what is sent at once stays of a bearable size.
+const ROWS: usize = 1_000;
+
 /// Where a batch's results go.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Target {
     /// Rows, quarantine and checkpoint (its name and its place now) in one transaction.
     Checkpoint(&'static str, Place),
-    /// Rows only, as many of each table in a transaction as are told: nobody reads them yet, and an interrupted fold
-    /// begins again.
-    Unread(usize),
+    /// Rows only, in one transaction: nobody reads them yet, and an interrupted fold begins again.
+    Unread,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +99,7 @@ async fn together(
     let aside = fold.compute(db, items, known).await?;
     let longest = match target {
         Target::Checkpoint(name, place) => checkpointed(db, fold, name, place, last.recorded.at, &aside).await?,
-        Target::Unread(most) => unread(db, fold, most).await?,
+        Target::Unread => unread(db, fold).await?,
     };
     fold.written(items, &aside);
     for fault in &aside {
@@ -130,14 +132,16 @@ async fn checkpointed(
     Ok(longest.max(begun.elapsed()))
 }
 
-async fn unread(db: &mut PgConnection, fold: &mut Fold, most: usize) -> Result<Duration, Fault> {
-    let mut longest = Duration::ZERO;
-    while let Some(statement) = fold.store(most)? {
-        let begun = Instant::now();
-        statement.write(db, None).await?;
-        longest = longest.max(begun.elapsed());
+/// All of a batch or nothing: no checkpoint says which rows are there, and a batch that is refused is folded once more, on
+/// top of whatever it left. Within a transaction this is a savepoint, so that a refusal does not end the other.
+async fn unread(db: &mut PgConnection, fold: &mut Fold) -> Result<Duration, Fault> {
+    let begun = Instant::now();
+    let mut tx = db.begin().await.map_err(Fault::from)?;
+    while let Some(statement) = fold.store(ROWS)? {
+        statement.write(&mut tx, None).await?;
     }
-    Ok(longest)
+    tx.commit().await.map_err(Fault::from)?;
+    Ok(begun.elapsed())
 }
 
 /// Which views cannot take a single event: each is tried alone, in a transaction that is rolled back.

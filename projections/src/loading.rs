@@ -2,13 +2,19 @@
 //!
 //! The audit log is half of all rows and goes one way, all other tables go the other: rows of one table keep their order.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use sqlx::{Executor, PgConnection};
 use tokio::{
     sync::{mpsc, oneshot},
-    task::JoinHandle,
+    task::{JoinError, JoinSet},
 };
 
 use crate::{
@@ -26,7 +32,7 @@ const FIRST: usize = 200;
 const GOAL: Duration = Duration::from_millis(8);
 
 /// How many rows of a table the next statement should write, after one of `size` took so long.
-pub(crate) fn next_size(size: usize, took: Duration) -> usize {
+fn next_size(size: usize, took: Duration) -> usize {
     let wanted = size as f64 * GOAL.as_secs_f64() / took.as_secs_f64().max(1e-4);
     // Fewer at once, more by and by.
     (wanted.min(size as f64 * 1.25) as usize).clamp(20, 4_000)
@@ -36,34 +42,38 @@ enum Job {
     Write(Statement),
     /// Answers when all before it is written.
     Flush(oneshot::Sender<()>),
+    End,
 }
 
 struct Writer {
     jobs: mpsc::Sender<Job>,
-    /// The longest write; or what went wrong, after which it takes nothing more.
-    task: JoinHandle<Result<Duration, Fault>>,
+    /// One task. Its end: the longest write; or what went wrong, after which it takes nothing more.
+    task: JoinSet<Result<Duration, Fault>>,
     /// Rows of a table in a statement.
-    size: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+    size: Arc<AtomicUsize>,
 }
 
 impl Writer {
-    fn start(mut db: PgConnection) -> Self {
+    fn start(mut db: PgConnection, stopped: Arc<AtomicBool>) -> Self {
         let (jobs, mut queue) = mpsc::channel(QUEUE);
-        let size = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(FIRST));
+        let size = Arc::new(AtomicUsize::new(FIRST));
         let told = size.clone();
-        let task = tokio::spawn(async move {
+        let mut task = JoinSet::new();
+        task.spawn(async move {
             let mut longest = Duration::ZERO;
             while let Some(job) = queue.recv().await {
                 match job {
+                    Job::Write(_) if stopped.load(Ordering::Relaxed) => break,
                     Job::Write(statement) => {
                         let begun = Instant::now();
                         statement.write(&mut db, None).await?;
                         let took = begun.elapsed();
                         longest = longest.max(took);
-                        let size = told.load(std::sync::atomic::Ordering::Relaxed);
-                        told.store(next_size(size, took), std::sync::atomic::Ordering::Relaxed);
+                        let size = told.load(Ordering::Relaxed);
+                        told.store(next_size(size, took), Ordering::Relaxed);
                     }
                     Job::Flush(done) => drop(done.send(())),
+                    Job::End => break,
                 }
             }
             Ok(longest)
@@ -72,7 +82,7 @@ impl Writer {
     }
 
     fn size(&self) -> usize {
-        self.size.load(std::sync::atomic::Ordering::Relaxed)
+        self.size.load(Ordering::Relaxed)
     }
 }
 
@@ -80,11 +90,14 @@ impl Writer {
 pub(crate) struct Loading {
     reader: PgConnection,
     writers: [Writer; 2],
+    /// What still waits to be written must not be.
+    stopped: Arc<AtomicBool>,
 }
 
 impl Loading {
     pub fn start(reader: PgConnection, writers: [PgConnection; 2]) -> Self {
-        Self { reader, writers: writers.map(Writer::start) }
+        let stopped = Arc::new(AtomicBool::new(false));
+        Self { reader, writers: writers.map(|db| Writer::start(db, stopped.clone())), stopped }
     }
 
     /// Makes the reader one like the writers.
@@ -113,13 +126,24 @@ impl Loading {
     }
 
     /// Waits for what is under way; gives the longest write.
-    pub async fn finish(self) -> Result<Duration, Fault> {
+    pub async fn finish(&mut self) -> Result<Duration, Fault> {
         let mut longest = Duration::ZERO;
-        for writer in self.writers {
-            drop(writer.jobs);
-            longest = longest.max(ended(writer.task.await)?);
+        for n in 0..self.writers.len() {
+            self.send(n, Job::End).await?;
+            longest = longest.max(ended(self.writers[n].task.join_next().await)?);
         }
         Ok(longest)
+    }
+
+    /// Forgets what waits to be written, and waits for what is being written. That is not broken off: the server would go
+    /// on with it for a while, and nobody would know for how long.
+    pub async fn stop(mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        for writer in &mut self.writers {
+            // Whoever takes no more has ended already.
+            let _ = writer.jobs.send(Job::End).await;
+            while writer.task.join_next().await.is_some() {}
+        }
     }
 
     async fn send(&mut self, n: usize, job: Job) -> Result<(), Fault> {
@@ -127,15 +151,18 @@ impl Loading {
             return Ok(());
         }
         // It takes no more: its task says why.
-        match ended((&mut self.writers[n].task).await) {
+        match ended(self.writers[n].task.join_next().await) {
             Err(fault) => Err(fault),
             Ok(_) => Err(Fault::Database(sqlx::Error::WorkerCrashed)),
         }
     }
 }
 
-fn ended(end: Result<Result<Duration, Fault>, tokio::task::JoinError>) -> Result<Duration, Fault> {
-    end.unwrap_or(Err(Fault::Database(sqlx::Error::WorkerCrashed)))
+fn ended(end: Option<Result<Result<Duration, Fault>, JoinError>>) -> Result<Duration, Fault> {
+    match end {
+        Some(Ok(end)) => end,
+        _ => Err(Fault::Database(sqlx::Error::WorkerCrashed)),
+    }
 }
 
 #[async_trait]

@@ -34,6 +34,8 @@ pub(crate) const LOCK: i64 = 0x6170_6971_5245_4255;
 const KEEP: usize = 32 * 1024 * 1024;
 /// The swap folds at most so many events itself.
 const LAST: usize = 100;
+/// Events that are written together where each batch is one transaction, which must be short.
+const CAREFUL: usize = 200;
 /// How often the swap is tried; each time what came meanwhile is folded first.
 const TRIES: u32 = 100;
 
@@ -107,6 +109,8 @@ pub enum OnlineError {
     Schema(Vec<String>),
     #[error("the schema read_models holds what cannot be rebuilt: {}", .0.join("; "))]
     Strange(Vec<String>),
+    #[error("{0} is left from an earlier rebuild, and somebody still reads or writes it: try again when they are done")]
+    Leftover(&'static str),
     #[error("the live tables were changed while they were rebuilt; start again")]
     Changed,
     #[error("events are appended faster than they can be folded")]
@@ -164,8 +168,12 @@ async fn locked(
     progress: impl FnMut(RebuildProgress) + Send,
 ) -> Result<OnlineReport, OnlineError> {
     let generation = check(db).await?;
-    shadow::drop_schema(db, OLD).await?;
-    shadow::drop_schema(db, NEXT).await?;
+    // Known now, not when the whole log is folded and there is no name free for the live tables of before.
+    for (schema, tries) in [(OLD, shadow::FEW), (NEXT, shadow::MANY)] {
+        if !shadow::drop_schema(db, schema, tries).await? {
+            return Err(OnlineError::Leftover(schema));
+        }
+    }
     sqlx::query("insert into log.checkpoints (name) values ($1) on conflict do nothing")
         .bind(CHECKPOINT)
         .execute(&mut *db)
@@ -179,7 +187,7 @@ async fn locked(
         Err(error) => {
             // Best effort: the next rebuild cleans up too.
             let _ = record.failed(db, &error.to_string()).await;
-            let _ = shadow::drop_schema(db, NEXT).await;
+            let _ = shadow::drop_schema(db, NEXT, shadow::MANY).await;
         }
     }
     done
@@ -249,7 +257,7 @@ impl<P: FnMut(RebuildProgress) + Send> Rebuild<'_, P> {
             }
         };
         self.tell(RebuildPhase::CleanUp).await?;
-        let leftovers = !shadow::drop_schema(self.db, OLD).await?;
+        let leftovers = !shadow::drop_schema(self.db, OLD, shadow::MANY).await?;
         let (events, elapsed) = (self.events, self.begun.elapsed());
         Ok(OnlineReport {
             events,
@@ -275,7 +283,9 @@ impl<P: FnMut(RebuildProgress) + Send> Rebuild<'_, P> {
         match self.fold_fast(readers).await {
             Err(Fault::Event(reason)) => {
                 tracing::warn!(reason, "an event cannot be stored: folding again, to find it");
-                shadow::drop_schema(self.db, NEXT).await?;
+                if !shadow::drop_schema(self.db, NEXT, shadow::MANY).await? {
+                    return Err(OnlineError::Leftover(NEXT));
+                }
                 shadow::create(self.db).await?;
                 self.events = 0;
                 let mut writer = self.writer().await?;
@@ -293,6 +303,17 @@ impl<P: FnMut(RebuildProgress) + Send> Rebuild<'_, P> {
     async fn fold_fast(&mut self, readers: &PgPool) -> Result<(Fold, Vec<Quarantined>, LogPosition, Duration), Fault> {
         let writers = [self.writer().await.map_err(database)?, self.writer().await.map_err(database)?];
         let mut loading = Loading::start(readers.acquire().await?.detach(), writers);
+        let done = self.load(readers, &mut loading).await;
+        // Nothing may be written any more when the tables are made anew, under the same names.
+        loading.stop().await;
+        done
+    }
+
+    async fn load(
+        &mut self,
+        readers: &PgPool,
+        loading: &mut Loading,
+    ) -> Result<(Fold, Vec<Quarantined>, LogPosition, Duration), Fault> {
         loading.prepare().await?;
         let mut fold =
             Fold::new(loading.reader(), Schema::Next, Blocked::default(), KEEP).await.map_err(Fault::from)?;
@@ -301,7 +322,7 @@ impl<P: FnMut(RebuildProgress) + Send> Rebuild<'_, P> {
         loop {
             let (items, full) = source.next(self.options.batch).await?;
             if let Some(last) = items.last() {
-                let aside = fold.compute(&mut loading, &items, &Default::default()).await?;
+                let aside = fold.compute(loading, &items, &Default::default()).await?;
                 loading.store(&mut fold).await?;
                 fold.written(&items, &aside);
                 quarantined.extend(aside);
@@ -313,8 +334,7 @@ impl<P: FnMut(RebuildProgress) + Send> Rebuild<'_, P> {
                 break;
             }
         }
-        let longest = loading.finish().await?;
-        Ok((fold, quarantined, at, longest))
+        Ok((fold, quarantined, at, loading.finish().await?))
     }
 
     /// One batch after the other, up to the log's end as it is then.
@@ -327,13 +347,12 @@ impl<P: FnMut(RebuildProgress) + Send> Rebuild<'_, P> {
         longest: &mut Duration,
     ) -> Result<Vec<Quarantined>, OnlineError> {
         let mut source = Source::new(readers.clone(), self.generation, *at);
-        let (mut quarantined, mut most) = (vec![], 200);
+        let mut quarantined = vec![];
         loop {
-            let (items, full) = source.next(self.options.batch.min(1_000)).await?;
+            let (items, full) = source.next(self.options.batch.min(CAREFUL)).await?;
             if let Some(last) = items.last() {
-                let applied = apply(writer, fold, Target::Unread(most), &items).await?;
+                let applied = apply(writer, fold, Target::Unread, &items).await?;
                 *longest = applied.longest.max(*longest);
-                most = crate::loading::next_size(most, applied.longest);
                 quarantined.extend(applied.quarantined);
                 *at = last.recorded.at;
                 self.events += items.len() as u64;
@@ -376,7 +395,7 @@ impl<P: FnMut(RebuildProgress) + Send> Rebuild<'_, P> {
             }
             items.retain(|item| item.recorded.at <= live.at);
             tx.execute("set local role apiq_projector").await?;
-            let applied = apply(&mut tx, fold, Target::Unread(usize::MAX), &items).await?;
+            let applied = apply(&mut tx, fold, Target::Unread, &items).await?;
             tx.execute("set local role none").await?;
             added = applied.quarantined;
             *at = items.last().map_or(*at, |last| last.recorded.at);

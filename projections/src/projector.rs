@@ -35,8 +35,13 @@ const KEEP: usize = 8 * 1024 * 1024;
 /// the events are folded again. So commits need not wait for the disk.
 ///
 /// Plans are made once. They must not depend on how large a table was then, so there is no choice: index scans only.
+///
+/// A node that vanished without a word must not keep the lock, nor a transaction: the server asks after some seconds
+/// whether it is there (over a Unix socket there is nothing to ask, and nothing to lose).
 pub(crate) const SESSION: &str = "set synchronous_commit = off; set plan_cache_mode = force_generic_plan; \
-     set enable_seqscan = off; set enable_bitmapscan = off; set jit = off";
+     set enable_seqscan = off; set enable_bitmapscan = off; set jit = off; \
+     set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3; \
+     set idle_in_transaction_session_timeout = '10s'";
 const STANDBY: Duration = Duration::from_millis(500);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(5);

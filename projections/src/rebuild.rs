@@ -22,8 +22,8 @@ use crate::{
 
 /// Rows of each table that stay in memory between batches, bytes.
 const KEEP: usize = 32 * 1024 * 1024;
-/// Rows of a table in one transaction.
-const ROWS: usize = 1_000;
+/// Events whose rows are written together, in one transaction that must be short: no reader of the log sees past it.
+const EVENTS: usize = 200;
 
 /// A table's content in short: equal rows in any order give equal checksums.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -80,7 +80,7 @@ pub async fn live_state(db: &mut PgConnection) -> Result<LiveState, RebuildError
     Ok(LiveState { at, checksums })
 }
 
-/// Folds the log into temporary tables, up to and including `until`, `batch` events at a time.
+/// Folds the log into temporary tables, up to and including `until`; reads `batch` events at a time.
 ///
 /// `progress` hears the number of events folded so far, after each batch. The tables are dropped at the end; `db` needs
 /// to read the log and the read models and to make temporary tables.
@@ -116,7 +116,9 @@ async fn fold(
         items.retain(|i| i.recorded.at <= until);
         let Some(last) = items.last() else { break };
         at = last.recorded.at;
-        quarantined += apply(db, &mut target, Target::Unread(ROWS), &items).await?.quarantined.len() as u64;
+        for items in items.chunks(EVENTS) {
+            quarantined += apply(db, &mut target, Target::Unread, items).await?.quarantined.len() as u64;
+        }
         events += items.len() as u64;
         progress(events);
     }

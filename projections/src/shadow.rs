@@ -1,7 +1,7 @@
 //! The shadow schema of an online rebuild: the live schema's tables once more, under the same names in another schema.
 //!
 //! Everything is copied from the live catalogue, not from the migrations: columns, constraints, row-level security,
-//! policies, grants, indexes. `describe` says it all in lines, so that the two can be compared before the swap.
+//! policies, grants, owners, indexes. `describe` says it all in lines, so that the two can be compared before the swap.
 //!
 //! No step holds a transaction id for long: tables are made one by one, indexes concurrently, and whatever must wait for
 //! a lock gives up after a moment and tries again (a waiting transaction would keep all readers of the log waiting).
@@ -20,8 +20,10 @@ pub(crate) const OLD: &str = "read_models_old";
 /// Longest wait for a lock that a reader holds.
 const LOCK_WAIT: &str = "50ms";
 const RETRY: Duration = Duration::from_millis(100);
-/// After so many tries what is left is dropped by the next rebuild.
-const TRIES: u32 = 300;
+/// How often to try while those who hold a table end soon: after a swap, or an interrupted rebuild.
+pub(crate) const MANY: u32 = 300;
+/// How often to try when they have held it since an earlier rebuild.
+pub(crate) const FEW: u32 = 20;
 
 /// All that makes up a schema's tables, a fact a line, sorted; the schema's own name reads `_`.
 pub(crate) async fn describe(db: &mut PgConnection, schema: &str) -> Result<Vec<String>, sqlx::Error> {
@@ -43,6 +45,10 @@ pub(crate) async fn describe(db: &mut PgConnection, schema: &str) -> Result<Vec<
              from own join pg_index on indrelid = own.oid
            union all
            select format('security %s enabled:%s forced:%s', relname, relrowsecurity, relforcerowsecurity) from own
+           union all
+           select format('owner %s %s', relname, relowner::regrole) from own
+           union all
+           select format('owner of schema %s', nspowner::regrole) from pg_namespace where nspname = $1
            union all
            select format('options %s %s', relname, reloptions) from own where reloptions is not null
            union all
@@ -108,7 +114,7 @@ pub(crate) async fn is_owner(db: &mut PgConnection) -> Result<bool, sqlx::Error>
 /// sorting them in is twice as fast.
 pub(crate) async fn create(db: &mut PgConnection) -> Result<(), sqlx::Error> {
     let mut statements = vec![format!("create schema {NEXT}")];
-    statements.extend(ddl(db, SCHEMA_GRANTS).await?);
+    statements.extend(ddl(db, SCHEMA_DDL).await?);
     execute(db, &statements).await?;
     let tables: Vec<String> = sqlx::query_scalar(
         "select relname::text from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -167,14 +173,14 @@ pub(crate) async fn rename(tx: &mut PgConnection) -> Result<(), sqlx::Error> {
 }
 
 /// Drops a schema that is not live, if it is there, table by table. `false`: a reader would not let go of one.
-pub(crate) async fn drop_schema(db: &mut PgConnection, schema: &str) -> Result<bool, sqlx::Error> {
+pub(crate) async fn drop_schema(db: &mut PgConnection, schema: &str, tries: u32) -> Result<bool, sqlx::Error> {
     db.execute(format!("set lock_timeout = '{LOCK_WAIT}'").as_str()).await?;
-    let dropped = drop_patiently(db, schema).await;
+    let dropped = drop_patiently(db, schema, tries).await;
     db.execute("reset lock_timeout").await?;
     dropped
 }
 
-async fn drop_patiently(db: &mut PgConnection, schema: &str) -> Result<bool, sqlx::Error> {
+async fn drop_patiently(db: &mut PgConnection, schema: &str, most: u32) -> Result<bool, sqlx::Error> {
     let tables: Vec<String> = sqlx::query_scalar("select tablename::text from pg_tables where schemaname = $1")
         .bind(schema)
         .fetch_all(&mut *db)
@@ -187,7 +193,7 @@ async fn drop_patiently(db: &mut PgConnection, schema: &str) -> Result<bool, sql
             let held = matches!(&error, sqlx::Error::Database(e) if e.code().as_deref() == Some("55P03"));
             tries += 1;
             match held {
-                true if tries < TRIES => tokio::time::sleep(RETRY).await,
+                true if tries < most => tokio::time::sleep(RETRY).await,
                 true => return Ok(false),
                 false => return Err(error),
             }
@@ -211,8 +217,11 @@ async fn table_ddl(db: &mut PgConnection, table: &str) -> Result<Vec<String>, sq
     sqlx::query_scalar(TABLE_DDL).bind(LIVE).bind(NEXT).bind(table).fetch_all(db).await
 }
 
-const SCHEMA_GRANTS: &str = "select format('grant %s on schema %I to %s', privilege_type, $2, grantee::regrole)
-      from pg_namespace, aclexplode(nspacl) where nspname = $1 and grantee <> nspowner and grantee <> 0";
+const SCHEMA_DDL: &str = "select format('grant %s on schema %I to %s', privilege_type, $2, grantee::regrole)
+      from pg_namespace, aclexplode(nspacl) where nspname = $1 and grantee <> nspowner and grantee <> 0
+    union all
+    select format('alter schema %I owner to %s', $2, nspowner::regrole) from pg_namespace
+     where nspname = $1 and nspowner <> current_user::regrole";
 
 const TABLE_DDL: &str = "with own as (select c.* from pg_class c join pg_namespace n on n.oid = c.relnamespace
                      where nspname = $1 and relname = $3)
@@ -235,4 +244,7 @@ const TABLE_DDL: &str = "with own as (select c.* from pg_class c join pg_namespa
       union all
       select 5, format('grant %s on %I.%I to %s', privilege_type, $2, relname, grantee::regrole)
         from own, aclexplode(relacl) where grantee <> relowner and grantee <> 0
+      union all
+      select 6, format('alter table %I.%I owner to %s', $2, relname, relowner::regrole) from own
+       where relowner <> current_user::regrole
     ) as all_steps order by step, statement";

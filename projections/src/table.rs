@@ -165,8 +165,11 @@ impl<R: Row> Rows for Table<R> {
         if table != R::TABLE {
             return Ok(());
         }
-        let row: R =
-            serde_json::from_str(text).map_err(|e| Fault::Event(format!("a row of {table} cannot be read: {e}")))?;
+        // No event's fault: set aside would be every event that touches such a row, for ever.
+        let row: R = serde_json::from_str(text).map_err(|e| {
+            let what = format!("this build cannot read a row of {table} (`apiq admin rebuild` makes new ones): {e}");
+            Fault::Database(sqlx::Error::Decode(what.into()))
+        })?;
         let size = OVERHEAD + text.len();
         self.size += size;
         self.slots.insert(row.key(), Slot { row: Some(row), stored: true, changed: false, used: self.batch, size });
@@ -232,5 +235,17 @@ impl<R: Row> Rows for Table<R> {
 
     fn clear(&mut self) {
         *self = Self { batch: self.batch, ..Self::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plans::PlanView;
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_no_events_fault() {
+        let taken = Table::<PlanView>::default().take(PlanView::TABLE, r#"{"id":"what a newer build wrote"}"#);
+        assert!(matches!(&taken, Err(Fault::Database(e)) if e.to_string().contains("a row of plans")), "{taken:?}");
     }
 }

@@ -34,6 +34,9 @@ claimed as (
 refused as (
   select c.command from claims c
    where not exists (select from claimed d where d.workspace_id = c.workspace_id and d.key = c.key)
+      -- Two commands of one batch with the same key: the first that does not conflict has it.
+      or c.command > (select min(d.command) from claims d where d.workspace_id = c.workspace_id and d.key = c.key
+                         and d.command not in (select command from conflicts))
 ),
 inserted as (
   insert into log.events (generation, workspace_id, aggregate_type, aggregate_id, sequence, event_type, event_version,

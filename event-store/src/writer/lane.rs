@@ -24,6 +24,8 @@ const COPY_FROM: usize = 12;
 const AFTER_FALLBACK: u32 = 16;
 /// A database that is away longer than this is told to the callers.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// No answer to a batch for this long, waiting for locks included: the connection counts as lost.
+const SILENT: Duration = Duration::from_secs(20);
 const RECONNECT: Duration = Duration::from_millis(50);
 
 /// A lane's connection and what it is known by.
@@ -69,9 +71,14 @@ impl From<sqlx::Error> for Trouble {
         match code.get(..2).unwrap_or_default() {
             // Somebody holds a lock, or the statement was cancelled: nothing is written, and no command is to blame.
             _ if matches!(&*code, "55P03" | "57014") => Trouble::Stopped(AppendError::Unavailable(error.to_string())),
-            // The connection, the server's resources, its shutdown, its disks.
-            "08" | "53" | "57" | "58" => Trouble::Lost(error),
-            _ => Trouble::Refused(error),
+            // What a value can cause, a lost race, a deadlock's victim. The same as in the projector: nothing else may
+            // be said of an event.
+            "22" | "23" | "54" | "40" if code != "40003" => Trouble::Refused(error),
+            // The connection, the server's resources, its shutdown, its disks; a server that takes no writes (25006);
+            // statements that a change of the schema has spoilt. A new connection may do.
+            "08" | "53" | "57" | "58" | "25" | "40" | "0A" | "26" => Trouble::Lost(error),
+            // Rights, tables: an operator is at work.
+            _ => Trouble::Stopped(AppendError::Unavailable(error.to_string())),
         }
     }
 }
@@ -104,7 +111,7 @@ impl Lane {
         let deadline = Instant::now() + PATIENCE;
         while !left.is_empty() {
             let appends: Vec<&Append> = left.iter().map(|w| &w.append).collect();
-            let trouble = match self.attempt(&appends, deadline).await {
+            let trouble = match self.timely(&appends, deadline).await {
                 Ok(outcomes) => {
                     self.learn(&appends, &outcomes);
                     return self.answer_all(left, outcomes);
@@ -124,7 +131,6 @@ impl Lane {
                             self.one_by_one(&appends, deadline).await
                         }
                     };
-                    self.learn(&appends, &outcomes);
                     return self.answer_all(left, outcomes);
                 }
                 Trouble::Lost(error) => {
@@ -135,6 +141,9 @@ impl Lane {
                         &appends,
                         &outcomes.iter().map(|o| o.clone().unwrap_or(Err(AppendError::Conflict))).collect::<Vec<_>>(),
                     );
+                    if outcomes.iter().flatten().any(Result::is_ok) {
+                        self.shared.tail.appended();
+                    }
                     let mut again = Vec::new();
                     for (waiting, outcome) in left.into_iter().zip(outcomes) {
                         match outcome {
@@ -153,6 +162,12 @@ impl Lane {
         let Some(line) = &self.line else { return false };
         let head = |key| self.shared.heads.get(line.timeline, &key).map_or(0, |h| h.sequence);
         append.streams.iter().any(|s| head(s.key()) > s.expected)
+    }
+
+    /// A network that swallows everything must not hold the lane: TCP would wait for a quarter of an hour.
+    async fn timely(&mut self, appends: &[&Append], deadline: Instant) -> Result<Vec<Outcome>, Trouble> {
+        let silent = || Err(Trouble::Lost(sqlx::Error::Protocol("the database is silent".into())));
+        tokio::time::timeout(SILENT, self.attempt(appends, deadline)).await.unwrap_or_else(|_| silent())
     }
 
     async fn attempt(&mut self, appends: &[&Append], deadline: Instant) -> Result<Vec<Outcome>, Trouble> {
@@ -193,7 +208,7 @@ impl Lane {
                 continue;
             }
             let outcome = loop {
-                match self.attempt(&[append], deadline).await {
+                match self.timely(&[append], deadline).await {
                     Ok(mut one) => break one.pop().unwrap_or(Err(AppendError::Conflict)),
                     Err(Trouble::Refused(error)) => break Err(refusal(&error)),
                     Err(Trouble::Stopped(error)) => break Err(error),
@@ -204,6 +219,8 @@ impl Lane {
                     }
                 }
             };
+            // On the connection that wrote it.
+            self.learn(&[append], std::slice::from_ref(&outcome));
             outcomes.push(outcome);
         }
         outcomes
@@ -235,7 +252,9 @@ impl Lane {
                 Err(_) => return unavailable(format!("{error}; whether it was written is unknown")),
             }
             let Some(line) = &mut self.line else { continue };
-            match settle::settle(line, &self.shared.pool, lost, self.shared.generation, appends, deadline).await {
+            let asked = settle::settle(line, &self.shared.pool, lost, self.shared.generation, appends, deadline);
+            let asked = tokio::time::timeout(PATIENCE, asked).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+            match asked {
                 Ok(outcomes) => return outcomes,
                 Err(again) if Instant::now() < deadline => {
                     tracing::debug!(error = %again, "what became of an append cannot be told yet");
@@ -257,10 +276,15 @@ impl Lane {
         let mut db = connection.await.map_err(|_| Trouble::Lost(sqlx::Error::PoolTimedOut))??.detach();
         // A lock that somebody holds on the log must not hold callers for ever.
         let backend = settle::Backend::new();
+        db.execute(pool::VANISHED).await?;
         db.execute(
             format!("set lock_timeout = '8s'; set application_name = '{backend}'; {}", pool::PLAN_ONCE).as_str(),
         )
         .await?;
+        if sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(&mut db).await? {
+            // It may not have replayed what was written, and a session outlives its promotion.
+            return Err(Trouble::Lost(sqlx::Error::Protocol("this server is a standby".into())));
+        }
         let generation = match pool::check_cluster(&mut db).await {
             Ok(generation) => generation,
             Err(crate::OpenError::Database(error)) => return Err(error.into()),

@@ -124,6 +124,8 @@ impl Queue {
                     return Some(batch);
                 }
                 if state.closed && state.waiting.is_empty() {
+                    // The next lane that waits.
+                    self.ready.notify_one();
                     return None;
                 }
             }
@@ -137,7 +139,7 @@ impl Queue {
         for key in keys {
             state.under_way.remove(key);
         }
-        if !state.waiting.is_empty() {
+        if !state.waiting.is_empty() || state.closed {
             drop(state);
             self.ready.notify_one();
         }

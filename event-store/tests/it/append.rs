@@ -128,6 +128,25 @@ async fn a_key_is_given_once_in_a_copy() {
     assert_eq!(claimed, None, "a command that failed takes no key");
 }
 
+#[tokio::test]
+async fn a_key_is_given_once_in_a_small_batch() {
+    let database = Database::fresh().await;
+    let store = open(&database).await;
+    let with_key = |expected| Append {
+        claim: Some(Claim { key: "once".into(), request_hash: "h".into() }),
+        ..append(vec![stream(id(), expected, &["a"])])
+    };
+    // They are in the queue before a lane runs: one batch, too small for a COPY.
+    let results = at_once(&store, vec![with_key(3), with_key(0), with_key(0), with_key(0)]).await;
+    assert!(matches!(results[0], Err(AppendError::Conflict)), "{results:?}");
+    let given = results[1..].iter().filter(|r| r.is_ok()).count();
+    let refused = results[1..].iter().filter(|r| matches!(r, Err(AppendError::KeyTaken))).count();
+    assert_eq!((given, refused), (1, 2), "{results:?}");
+    let stats = store.append_stats();
+    assert_eq!((stats.batches, stats.copies), (1, 0), "{stats:?}");
+    assert_eq!(all(&store).await.len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_connections_lose_nothing_and_write_nothing_twice() {
     let database = Database::fresh().await;

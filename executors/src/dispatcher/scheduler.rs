@@ -26,6 +26,8 @@ const BATCH: usize = 512;
 const PACE: Duration = Duration::from_millis(2);
 /// Events whose deliveries are appended at the same time: company makes a batch of the log.
 const AT_ONCE: usize = 64;
+/// Of one event; all together stay well below what may wait for the log.
+const OF_AN_EVENT: usize = 8;
 const SAVE: Duration = Duration::from_secs(1);
 const ROLE: &str = "webhook-scheduler";
 const CHECKPOINT: &str = "dispatcher";
@@ -107,7 +109,7 @@ impl Dispatcher {
             };
             self.schedule_one(Job { workspace, webhook, id }, schedule)
         });
-        let mut results = all.buffer_unordered(AT_ONCE);
+        let mut results = all.buffer_unordered(OF_AN_EVENT);
         while let Some(result) = results.next().await {
             match result {
                 Ok(()) => {}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::stream::Stream;
+use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
 use domain::event::LogPosition;
 use event_store::EventStore;
 
@@ -54,7 +54,11 @@ pub(super) async fn place(store: &EventStore, stream: &Stream, checkpoint: LogPo
     if info.state.messages > 0 {
         for sequence in (first..=sequence).rev() {
             // One in the middle may have been deleted by hand, or be somebody else's.
-            let Ok(message) = stream.get_raw_message(sequence).await else { continue };
+            let message = match stream.get_raw_message(sequence).await {
+                Ok(message) => message,
+                Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => continue,
+                Err(error) => return Err(NatsError::of(error).into()),
+            };
             if let Some(stamp) = Stamp::read(&message.payload) {
                 let known = event_store::read_event(store.pool(), stamp.at).await?;
                 newest = Some((stamp.at, known.is_some_and(|event| event.event_id == stamp.id)));

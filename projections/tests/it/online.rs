@@ -43,6 +43,8 @@ async fn shape(db: &mut PgConnection) -> Vec<String> {
           where relkind = 'r' and relnamespace = 'read_models'::regnamespace
          union all select format('%s %s', conrelid::regclass, conname) from pg_constraint
           where connamespace = 'read_models'::regnamespace
+         union all select format('%s owned by %s', tablename, tableowner) from pg_tables where schemaname = 'read_models'
+         union all select nspowner::regrole::text from pg_namespace where nspname = 'read_models'
          union all select nspacl::text from pg_namespace where nspname = 'read_models'
          union all select format('%s %s %s %s', table_name, column_name, data_type, column_default)
           from information_schema.columns where table_schema = 'read_models' order by 1",
@@ -63,6 +65,8 @@ async fn new_tables_take_over_while_everybody_goes_on() {
     let mut db = log.database.connect().await;
     // What the log does not say is gone afterwards.
     db.execute("update read_models.workspaces set name = 'tampered'; delete from read_models.plans").await.unwrap();
+    // The owner need not be who rebuilds.
+    db.execute("alter table read_models.plans owner to apiq_auditor").await.unwrap();
     let before = shape(&mut db).await;
     let (done, answered) = (AtomicBool::new(false), AtomicU64::new(0));
     let rebuilt = async {
@@ -178,6 +182,22 @@ async fn a_second_one_is_refused_and_an_interrupted_one_is_begun_again() {
     let ends: Vec<String> =
         sqlx::query_scalar("select status from log.rebuilds order by id").fetch_all(&mut db).await.unwrap();
     assert_eq!(ends, ["interrupted", "interrupted", "interrupted", "interrupted", "done"]);
+}
+
+#[tokio::test]
+async fn old_tables_that_are_still_read_are_told_before_the_fold() {
+    let mut log = Log::fresh().await;
+    let h = history::write(&mut log).await;
+    log.project_until(h.end).await;
+    let (mut db, mut reader) = (log.database.connect().await, log.database.connect().await);
+    db.execute("create schema read_models_old; create table read_models_old.plans (id uuid)").await.unwrap();
+    reader.execute("begin; select from read_models_old.plans").await.unwrap();
+    let mut told = vec![];
+    let refused = rebuild_online(&log.database.url, SMALL, |p| told.push(p.phase)).await.unwrap_err();
+    assert!(matches!(refused, OnlineError::Leftover("read_models_old")) && told.is_empty(), "{refused}, {told:?}");
+    reader.execute("commit").await.unwrap();
+    rebuild_online(&log.database.url, SMALL, |_| {}).await.unwrap();
+    assert_eq!(schemas(&mut db).await, ["read_models"]);
 }
 
 #[tokio::test]

@@ -83,6 +83,40 @@ async fn every_batch_size_gives_the_live_checksums() {
 }
 
 #[tokio::test]
+async fn a_batch_that_is_refused_late_is_not_counted_twice() {
+    let mut log = Log::fresh().await;
+    let h = history::write(&mut log).await;
+    let (workspace, execution) = (h.workspace.0, unique());
+    let raw = |event_type: &str, payload: String| NewEvent {
+        event_id: unique(),
+        event_type: event_type.into(),
+        event_version: "1".into(),
+        payload,
+    };
+    let entered = |key: &str, count: u64| {
+        let payload = format!(r#"{{"key":"{key}","stepId":"a","count":{count},"startedAt":"2027-01-01T00:00:00Z"}}"#);
+        raw("execution.step_entered", payload)
+    };
+    log.append(workspace, "execution", execution, vec![history::started(h.workflow, 1)]).await;
+    // More rows than one statement takes, and the one that the database refuses is the last in the order of keys.
+    let steps = (0..1_100).map(|n| entered(&format!("a{n:04}"), 1)).collect();
+    log.append_raw(workspace, "execution", execution, steps).await;
+    let other = vec![history::started(h.workflow, 2)];
+    log.append(workspace, "execution", unique(), other).await;
+    let end = log.append_raw(workspace, "execution", execution, vec![entered("z", u64::MAX)]).await;
+    log.project_until(end).await;
+    let mut db = log.database.connect().await;
+    let live = live_state(&mut db).await.unwrap();
+    for batch in [100, 5_000] {
+        let report = rebuild(&mut db, log.store.generation(), live.at, batch, |_| {}).await.unwrap();
+        assert_eq!((report.quarantined, &report.checksums), (1, &live.checksums), "batches of {batch}");
+        let report = rebuild_online(&log.database.url, OnlineOptions { batch }, |_| {}).await.unwrap();
+        assert_eq!((report.at, report.quarantined.len()), (end, 1));
+        assert_eq!(live_state(&mut db).await.unwrap().checksums, live.checksums, "online, batches of {batch}");
+    }
+}
+
+#[tokio::test]
 async fn a_changed_row_shows_in_the_checksum() {
     let mut log = Log::fresh().await;
     let h = history::write(&mut log).await;
