@@ -244,7 +244,7 @@ impl Lane {
         loop {
             match self.connected(deadline).await {
                 Ok(()) => {}
-                Err(Trouble::Stopped(error)) => return appends.iter().map(|_| Some(Err(error.clone()))).collect(),
+                // Whatever keeps it from connecting: it must not be said that nothing was written.
                 Err(_) if Instant::now() < deadline => {
                     tokio::time::sleep(RECONNECT).await;
                     continue;
