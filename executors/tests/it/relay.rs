@@ -16,14 +16,17 @@ async fn everything_is_published_once_and_in_order() {
     house.append(1_500).await;
     house.assert_seen().await;
     house.assert_stream(&house.table().await).await;
-    assert_eq!((relay.stats.published(), relay.stats.republished()), (1_800, 0));
+    // A consumer may see a message before the relay has its acknowledgement.
+    until("all are counted", async || (relay.stats.published() == 1_800).then_some(())).await;
+    assert_eq!(relay.stats.republished(), 0);
 
     // Another start goes on where this one left off.
     relay.stop().await;
     house.append(20).await;
     let relay = house.relay().await;
     house.assert_seen().await;
-    assert_eq!((relay.stats.published(), relay.stats.republished()), (20, 0));
+    until("the new ones are counted", async || (relay.stats.published() == 20).then_some(())).await;
+    assert_eq!(relay.stats.republished(), 0);
     until("it is not behind", async || (relay.stats.lag_events() == 0).then_some(())).await;
     relay.stop().await;
 }
