@@ -7,9 +7,9 @@ use domain::{
     event::LogPosition,
     workflow::{Workflow, WorkflowEvent},
 };
-use event_store::read_after;
+use event_store::{DatabaseRole, ReadAhead, connect_pool};
 use futures::TryStreamExt;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::{SUITE, database, fault, memory};
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Events a page.
-const PAGE: i64 = 2_000;
+const PAGE: usize = 2_000;
 /// Events a batch of the rebuild.
 const BATCH: usize = 1_000;
 
@@ -31,12 +31,14 @@ pub async fn run(report: &mut Report, plan: &Plan, server: &Server) -> Result<()
     database::history(&mut db, rows, false).await?;
     let generation =
         sqlx::query_scalar("select generation from log.cluster").fetch_one(&mut db).await.map_err(fault)?;
+    let pool = connect_pool(&url, DatabaseRole::Auditor, 2).await.map_err(fault)?;
     let (mut replays, mut rebuilds) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        let ours = replay(&mut db, generation, rows).await?;
+        let ours = replay(&pool, generation, rows).await?;
         replays.push((ours, select(&mut db, rows).await?));
         rebuilds.push((rebuild(&mut db, generation, rebuilt).await?, ours));
     }
+    pool.close().await;
     let figure = |name, against, target| Figure {
         suite: SUITE,
         name,
@@ -59,27 +61,30 @@ async fn db_close(db: PgConnection) -> Result<(), String> {
 }
 
 /// Events a second, in order, decoded, folded; every one of them seen once.
-async fn replay(db: &mut PgConnection, generation: i32, rows: i64) -> Result<f64, String> {
+async fn replay(pool: &PgPool, generation: i32, rows: i64) -> Result<f64, String> {
     let began = Instant::now();
+    let mut log = ReadAhead::new(pool.clone(), generation, LogPosition::START, |event| {
+        let decoded = event.decode::<WorkflowEvent>();
+        (event, decoded)
+    });
     let mut states: HashMap<Uuid, (Workflow, i64)> = HashMap::new();
     let (mut at, mut seen) = (LogPosition::START, 0);
     loop {
-        let page = read_after(&mut *db, generation, at, PAGE).await.map_err(fault)?;
+        let (page, _) = log.next(PAGE).await.map_err(fault)?;
         if page.is_empty() {
             break;
         }
-        for event in page {
+        for (event, decoded) in page {
             if event.at <= at {
                 return Err(format!("{} was read after {at}", event.at));
             }
             at = event.at;
-            let decoded: WorkflowEvent = event.decode().map_err(fault)?;
             let (state, sequence) = states.entry(event.aggregate_id).or_default();
             if event.sequence != *sequence + 1 {
                 return Err(format!("event {} of {} was read after {sequence}", event.sequence, event.aggregate_id));
             }
             *sequence = event.sequence;
-            cqrs_es::Aggregate::apply(state, decoded);
+            cqrs_es::Aggregate::apply(state, decoded.map_err(fault)?);
             seen += 1;
         }
     }

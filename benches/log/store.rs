@@ -63,13 +63,14 @@ pub async fn create(store: &EventStore, load_first: bool) -> Result<Outcome, Str
         true => load(store, id).await?,
         false => Loaded::fresh(id),
     };
-    append(store, loaded, creation()).await.map_err(fault)?;
+    append(store, loaded, creation()).await.map_err(|error| format!("a new stream: {error}"))?;
     Ok(Outcome::default())
 }
 
-/// A change of an existing stream as `commands::unit::change` makes it: decided on the recalled state, which a lost race
-/// shows to be behind; then it is loaded and decided again.
+/// A change of an existing stream as `commands::unit::change` makes it: in its turn, decided on the recalled state, which
+/// a lost race shows to be behind; then it is loaded and decided again.
 pub async fn rename(store: &EventStore, id: Uuid) -> Result<Outcome, String> {
+    let _turn = store.turn::<Workflow>(id).await;
     let (mut conflicts, mut failed) = (0, -1);
     loop {
         let recalled = store.recall::<Workflow>(id).await.map_err(fault)?;
@@ -78,7 +79,7 @@ pub async fn rename(store: &EventStore, id: Uuid) -> Result<Outcome, String> {
         match append(store, loaded, renaming()).await {
             Ok(_) => return Ok(Outcome { conflicts }),
             Err(AppendError::Conflict) if conflicts < ATTEMPTS as u64 => conflicts += 1,
-            Err(error) => return Err(fault(error)),
+            Err(error) => return Err(format!("a change, after {conflicts} lost races: {error}")),
         }
     }
 }

@@ -113,6 +113,8 @@ pub async fn change<A: Decider>(
     expected_version: Option<i64>,
     command: impl Fn(&A) -> Result<A::Command, Failure>,
 ) -> Outcome<Vec<A::Event>> {
+    // Others on this node that change it go first, in the order they came: what they leave is in the cache then.
+    let _turn = app.store().turn::<A>(target.0).await;
     let mut attempt = 0;
     // A recalled state must be newer than the one that failed; the first may be any.
     let mut beyond = Some(-1);

@@ -3,6 +3,7 @@
 //! Order is `(generation, transaction_id, position)`; readers see only transactions older than every running one, so
 //! that nothing can appear behind them. Every appended event's predecessor was seen committed before its transaction began.
 
+mod ahead;
 mod append;
 mod blobs;
 mod cache;
@@ -21,10 +22,12 @@ mod read;
 mod snapshot;
 mod storable;
 mod tail;
+mod turn;
 mod writer;
 
 use std::sync::Arc;
 
+pub use ahead::ReadAhead;
 pub use append::{Append, AppendError, Appended, MAX_COMMAND, MAX_COMMAND_BYTES, MAX_PAYLOAD, NewEvent, StreamAppend};
 pub use blobs::{BlobError, read_blob};
 pub use cache::CacheStats;
@@ -41,6 +44,7 @@ pub use read::{EVENT_COLUMNS, event_of, read_after, read_event, read_stream};
 pub use sqlx::Error as DatabaseError;
 use sqlx::PgPool;
 pub use tail::Tail;
+pub use turn::Turn;
 pub use writer::AppendStats;
 
 use self::{gather::Gather, writer::Writer};
@@ -79,6 +83,7 @@ struct Inner {
     first_seen: lag::FirstSeen,
     cache: Arc<cache::Cache>,
     snapshots: snapshot::Snapshots,
+    turns: turn::Turns,
 }
 
 impl EventStore {
@@ -95,7 +100,8 @@ impl EventStore {
         let writer = Writer::start(pool.clone(), generation, tail.clone(), options.writers, move || known.forget());
         let gather = Gather::start(pool.clone(), options.readers);
         let first_seen = lag::FirstSeen::default();
-        let inner = Inner { pool, generation, writer, gather, tail, feed, first_seen, cache, snapshots };
+        let turns = turn::Turns::default();
+        let inner = Inner { pool, generation, writer, gather, tail, feed, first_seen, cache, snapshots, turns };
         Ok(Self { inner: Arc::new(inner) })
     }
 

@@ -24,7 +24,7 @@ use crate::{
     rebuild::schema_differences,
     record::Record,
     shadow::{self, NEXT, OLD},
-    source::{self, Source},
+    source,
     view::Schema,
 };
 
@@ -317,7 +317,7 @@ impl<P: FnMut(RebuildProgress) + Send> Rebuild<'_, P> {
         loading.prepare().await?;
         let mut fold =
             Fold::new(loading.reader(), Schema::Next, Blocked::default(), KEEP).await.map_err(Fault::from)?;
-        let mut source = Source::new(readers.clone(), self.generation, LogPosition::START);
+        let mut source = source::from(readers.clone(), self.generation, LogPosition::START);
         let (mut quarantined, mut at) = (vec![], LogPosition::START);
         loop {
             let (items, full) = source.next(self.options.batch).await?;
@@ -346,7 +346,7 @@ impl<P: FnMut(RebuildProgress) + Send> Rebuild<'_, P> {
         at: &mut LogPosition,
         longest: &mut Duration,
     ) -> Result<Vec<Quarantined>, OnlineError> {
-        let mut source = Source::new(readers.clone(), self.generation, *at);
+        let mut source = source::from(readers.clone(), self.generation, *at);
         let mut quarantined = vec![];
         loop {
             let (items, full) = source.next(self.options.batch.min(CAREFUL)).await?;

@@ -18,7 +18,7 @@ use crate::{
     pace::Pace,
     progress::Progress,
     quarantine::{self, Blocked},
-    source::Source,
+    source,
     statement::Place,
     view::Schema,
 };
@@ -130,7 +130,7 @@ impl Projector {
         let mut place = place(&mut *db).await?;
         let blocked = Blocked::read(&mut *db).await?;
         let mut fold = Fold::new(&mut *db, Schema::Live, blocked, KEEP).await?;
-        let mut source = Source::new(self.pool.clone(), self.generation, place.at);
+        let mut source = source::from(self.pool.clone(), self.generation, place.at);
         let mut watcher = self.tail.watch();
         let mut pace = Pace::default();
         self.progress.reached(place.at);

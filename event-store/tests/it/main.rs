@@ -1,5 +1,6 @@
 //! The log against a real Postgres: group append, order, idempotency, blobs, roles.
 
+mod ahead;
 mod follow;
 mod group;
 mod operations;

@@ -1,0 +1,119 @@
+//! Turns: changes of one stream on one node go one after the other, so that each decides on what the one before it left.
+//!
+//! Without them, callers that change the same stream at the same time all decide on the same state, one wins, and the
+//! others load and decide again, against whoever came meanwhile. A busy stream then starves its slowest caller.
+//!
+//! A turn is a courtesy, never a lock that anything relies on: the append still sees whether a command decided on the
+//! present state. Who has waited long enough goes without one, so a database that is away holds nobody in a line.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use domain::aggregate::Decider;
+use tokio::sync::OwnedMutexGuard;
+use uuid::Uuid;
+
+use crate::{EventStore, append::StreamKey};
+
+/// Longer than an append takes on a busy log, far shorter than a client's patience.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+type Line = Arc<tokio::sync::Mutex<()>>;
+
+/// The lines of streams that somebody is at now; nothing is kept of the others.
+#[derive(Clone, Default)]
+pub(crate) struct Turns(Arc<Mutex<HashMap<StreamKey, Line>>>);
+
+/// The caller's turn at a stream, given back when this is dropped.
+#[must_use = "the turn ends when this is dropped"]
+pub struct Turn {
+    held: Option<OwnedMutexGuard<()>>,
+    line: Option<Line>,
+    key: StreamKey,
+    turns: Turns,
+}
+
+impl Turns {
+    fn lock(&self) -> MutexGuard<'_, HashMap<StreamKey, Line>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// In the order of asking, for whoever asks within the patience of those before.
+    async fn take(&self, key: StreamKey) -> Turn {
+        let line = self.lock().entry(key).or_default().clone();
+        // Made before the wait: a caller that is cancelled in the line leaves it as well.
+        let mut turn = Turn { held: None, line: Some(line.clone()), key, turns: self.clone() };
+        turn.held = match line.clone().try_lock_owned() {
+            Ok(held) => Some(held),
+            Err(_) => tokio::time::timeout(PATIENCE, line.lock_owned()).await.ok(),
+        };
+        turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.held = None;
+        let mut lines = self.turns.lock();
+        self.line = None;
+        // Only the map's own handle is left, and none can be made without the map's lock.
+        if lines.get(&self.key).is_some_and(|line| Arc::strong_count(line) == 1) {
+            lines.remove(&self.key);
+        }
+    }
+}
+
+impl EventStore {
+    /// Waits for this node's turn to change a stream; see the module. Ask before `recall` or `load`, drop after `keep`,
+    /// and never hold two.
+    pub async fn turn<A: Decider>(&self, id: Uuid) -> Turn {
+        self.inner.turns.take((A::TYPE, id)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: StreamKey = ("a", Uuid::nil());
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_come_in_order_one_at_a_time_and_leave_nothing() {
+        let turns = Turns::default();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let first = turns.take(KEY).await;
+        let mut waiting = Vec::new();
+        for n in 0..3 {
+            let (turns, order) = (turns.clone(), order.clone());
+            waiting.push(tokio::spawn(async move {
+                let _turn = turns.take(KEY).await;
+                order.lock().unwrap().push(n);
+            }));
+            // So that each stands in the line before the next one comes.
+            tokio::task::yield_now().await;
+        }
+        // Another stream has a line of its own.
+        drop(turns.take(("a", Uuid::from_u128(1))).await);
+        assert!(order.lock().unwrap().is_empty(), "nobody passes the one whose turn it is");
+        waiting.remove(1).abort();
+        drop(first);
+        for task in waiting {
+            task.await.unwrap();
+        }
+        assert_eq!(*order.lock().unwrap(), [0, 2]);
+        assert!(turns.lock().is_empty(), "a stream that nobody is at takes no memory");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_waited_long_enough_goes_without() {
+        let turns = Turns::default();
+        let slow = turns.take(KEY).await;
+        let impatient = turns.take(KEY).await;
+        assert!(slow.held.is_some() && impatient.held.is_none());
+        drop((slow, impatient));
+        assert!(turns.lock().is_empty());
+    }
+}
