@@ -123,6 +123,8 @@ fn is_final(code: Code) -> bool {
             | Code::TokenExpired
             | Code::Forbidden
             | Code::IdempotencyConflict
+            // A lost race, be it against the same request sent twice: the next one may win.
+            | Code::Conflict
             | Code::RateLimitExceeded
             | Code::ServiceUnavailable
             | Code::InternalError
@@ -211,7 +213,7 @@ mod tests {
 
     #[test]
     fn passing_refusals_are_not_final() {
-        assert!(!is_final(Code::ServiceUnavailable) && !is_final(Code::IdempotencyConflict));
+        assert!(!is_final(Code::ServiceUnavailable) && !is_final(Code::IdempotencyConflict) && !is_final(Code::Conflict));
         assert!(is_final(Code::ValidationError) && is_final(Code::WorkflowNotFound));
     }
 }

@@ -19,20 +19,23 @@ const WARM_UP: Duration = Duration::from_millis(300);
 
 #[derive(Clone)]
 pub enum Workload {
-    /// Each command begins a stream, and loads it first.
+    /// What the use cases do: every second command begins a stream, the others change one of these.
+    Both(Arc<Vec<Uuid>>),
+    /// Each command begins a stream. Its id was just made, so there is nothing to load.
     New,
-    /// The same without the load, as the use cases do with an id they have just made.
-    Fresh,
     /// Each command changes one of these streams, any of them.
     Existing(Arc<Vec<Uuid>>),
+    /// Each command begins a stream, and asks the log for it first, which no use case does.
+    Loaded,
 }
 
 impl Workload {
     pub fn name(&self) -> &'static str {
         match self {
-            Workload::New => "new streams, loaded first",
-            Workload::Fresh => "new streams",
+            Workload::Both(_) => "new and existing streams",
+            Workload::New => "new streams",
             Workload::Existing(_) => "existing streams",
+            Workload::Loaded => "new streams, loaded first",
         }
     }
 }
@@ -62,7 +65,7 @@ pub async fn measure(url: &str, callers: usize, time: Duration, workload: Worklo
 
 /// Existing streams are in the cache afterwards, as those that a busy installation changes are.
 pub async fn warm_up(log: &Log, callers: usize, workload: &Workload) -> Result<(), String> {
-    if let Workload::Existing(ids) = workload {
+    if let Workload::Existing(ids) | Workload::Both(ids) = workload {
         for id in ids.iter() {
             log.store.load::<Workflow>(*id).await.map_err(fault)?;
         }
@@ -97,9 +100,10 @@ async fn run(log: &Log, callers: usize, time: Duration, workload: &Workload) -> 
                 while began.elapsed() < time {
                     let asked = Instant::now();
                     let done = match &workload {
-                        Workload::New => store::create(&store, true).await?,
-                        Workload::Fresh => store::create(&store, false).await?,
-                        Workload::Existing(ids) => {
+                        Workload::Loaded => store::create(&store, true).await?,
+                        Workload::New => store::create(&store, false).await?,
+                        Workload::Both(_) if latencies.len() % 2 == 0 => store::create(&store, false).await?,
+                        Workload::Existing(ids) | Workload::Both(ids) => {
                             let id = ids[rand::rng().random_range(0..ids.len())];
                             store::rename(&store, id).await?
                         }

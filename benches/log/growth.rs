@@ -38,7 +38,7 @@ pub async fn run(report: &mut Report, server: &Server) -> Result<(), String> {
             let which = (round + turn) % 2;
             let url = if which == 0 { &grown } else { &fresh };
             database::checkpoint(&mut db).await?;
-            rates[which] = commands::measure(url, CALLERS, TIME, Workload::New).await?.rate;
+            rates[which] = commands::measure(url, CALLERS, TIME, Workload::Loaded).await?.rate;
         }
         pairs.push((rates[0], rates[1]));
     }

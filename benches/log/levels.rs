@@ -95,16 +95,18 @@ impl Level<'_> {
         let url = &self.server.database_url;
         let mut db = database::connect(url).await?;
         memory::forget(self.server)?;
-        let (new, lag) = self.ours(&mut db, Workload::New, columns).await?;
-        let (fresh, _) = self.ours(&mut db, Workload::Fresh, columns).await?;
+        let streams = Arc::new(database::streams(&mut db, STREAMS).await?);
+        let (both, lag) = self.ours(&mut db, Workload::Both(streams), columns).await?;
+        let (new, _) = self.ours(&mut db, Workload::New, columns).await?;
         let streams = Arc::new(database::streams(&mut db, STREAMS).await?);
         let (existing, _) = self.ours(&mut db, Workload::Existing(streams), columns).await?;
+        let (loaded, _) = self.ours(&mut db, Workload::Loaded, columns).await?;
         rounds.peaks.push(memory::peaks(self.server)?);
 
         database::checkpoint(&mut db).await?;
         let peer = pgbench(url, self.callers.min(MOST_CLIENTS), self.time().as_secs())?;
-        rounds.drained.push((new.commands as f64 / (new.elapsed + lag).as_secs_f64(), peer));
-        for (series, measured) in rounds.series.iter_mut().zip([&new, &fresh, &existing]) {
+        rounds.drained.push((both.commands as f64 / (both.elapsed + lag).as_secs_f64(), peer));
+        for (series, measured) in rounds.series.iter_mut().zip([&both, &new, &existing, &loaded]) {
             series.push((*measured, peer));
         }
         if self.with_stock {
@@ -196,14 +198,14 @@ impl Level<'_> {
 }
 
 /// The workloads in the order of `Rounds::series`, as the rows call them.
-const SERIES: [&str; 3] = ["", "_fresh", "_existing"];
+const SERIES: [&str; 4] = ["", "_new", "_existing", "_loaded"];
 const EXISTING: usize = 2;
 
 /// The rounds of one level.
 #[derive(Default)]
 struct Rounds {
     /// Ours, and pgbench's transactions a second.
-    series: [Vec<(Measured, f64)>; 3],
+    series: [Vec<(Measured, f64)>; 4],
     /// As if the roles' work after the last acknowledgement belonged to the commands.
     drained: Vec<(f64, f64)>,
     stock_new: Vec<(f64, f64)>,

@@ -20,6 +20,8 @@ use crate::{append::StreamKey, pool::PLAN_ONCE};
 const SILENT: Duration = Duration::from_secs(15);
 /// Streams a query.
 const MAX_KEYS: usize = 128;
+/// Loads that wait; who comes then is turned away.
+const MAX_WAITING: usize = 4_096;
 /// From a known state on: its last event (without the payload), to see that the log holds it, and what came after. Of a
 /// stream of which nothing is known: the newest snapshot, in the first row, and what came after that; one row at least.
 const SQL: &str = "select k.n, s.sequence as snapshot_sequence, s.workspace_id as snapshot_workspace, \
@@ -104,10 +106,17 @@ impl Gather {
     }
 
     /// A stream's rows, in the order of their sequences, as committed at some time after this was called. With `known`,
-    /// from that sequence on; else from its newest snapshot on.
+    /// from that sequence on; else from its newest snapshot on. When too many wait, the error of a pool without a free
+    /// connection.
     pub(crate) async fn stream(&self, key: StreamKey, known: Option<i64>) -> Result<Vec<PgRow>, Arc<sqlx::Error>> {
         let (answer, rows) = oneshot::channel();
-        self.queue.lock().wanted.push_back(Wanted { key, known, answer });
+        {
+            let mut state = self.queue.lock();
+            if state.wanted.len() >= MAX_WAITING {
+                return Err(Arc::new(sqlx::Error::PoolTimedOut));
+            }
+            state.wanted.push_back(Wanted { key, known, answer });
+        }
         self.queue.ready.notify_one();
         rows.await.unwrap_or_else(|_| Err(Arc::new(sqlx::Error::PoolClosed)))
     }
@@ -195,4 +204,22 @@ async fn read(db: &mut PgConnection, batch: &[Wanted]) -> Result<Vec<Vec<PgRow>>
         }
     }
     Ok(streams)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn too_many_waiting_loads_are_turned_away() {
+        // No lane takes anything.
+        let gather = Gather { queue: Arc::default() };
+        for n in 0..MAX_WAITING as u128 {
+            let wanted = Wanted { key: ("a", Uuid::from_u128(n)), known: None, answer: oneshot::channel().0 };
+            gather.queue.lock().wanted.push_back(wanted);
+        }
+        let Err(refused) = gather.stream(("a", Uuid::nil()), None).await else { panic!("it was taken") };
+        assert!(matches!(*refused, sqlx::Error::PoolTimedOut), "{refused}");
+        assert_eq!(gather.queue.lock().wanted.len(), MAX_WAITING);
+    }
 }
