@@ -213,7 +213,9 @@ mod tests {
 
     #[test]
     fn passing_refusals_are_not_final() {
-        assert!(!is_final(Code::ServiceUnavailable) && !is_final(Code::IdempotencyConflict) && !is_final(Code::Conflict));
+        assert!(
+            !is_final(Code::ServiceUnavailable) && !is_final(Code::IdempotencyConflict) && !is_final(Code::Conflict)
+        );
         assert!(is_final(Code::ValidationError) && is_final(Code::WorkflowNotFound));
     }
 }

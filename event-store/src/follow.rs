@@ -16,6 +16,8 @@ use crate::{
 
 /// The first look again on another server's pool: a replica has an event some time after its commit.
 const FIRST_RETRY: Duration = Duration::from_millis(2);
+/// A batch of so many, among those that are paced, shows a busy log.
+const BUSY: usize = 24;
 
 /// Why a follower has nothing to give.
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +40,8 @@ pub struct Follower {
     last: Option<Uuid>,
     server: Option<Server>,
     pace: Duration,
-    /// When the last batch was given, unless there was more at once.
-    given: Option<Instant>,
+    /// When the last batch was given, unless there was more at once, and how long the next one waits from then.
+    given: Option<(Instant, Duration)>,
 }
 
 enum Source {
@@ -76,8 +78,9 @@ impl Follower {
         Self { store: store.clone(), source, at: from, last: None, server: None, pace: Duration::ZERO, given: None }
     }
 
-    /// Gives the next batch no sooner than this after the last one, so that a busy log is read in batches. After a quiet
-    /// time the first event is given at once, and who is behind is not held up: a full batch follows at once.
+    /// Gives the next batch no sooner than this after the last one, so that a log in use is read in batches; four times as
+    /// long on a busy log, where each batch costs what its events' writers could use. After a quiet time the first event is
+    /// given at once, and who is behind is not held up: a full batch follows at once.
     pub fn at_most_every(mut self, pace: Duration) -> Self {
         self.pace = pace;
         self
@@ -85,8 +88,8 @@ impl Follower {
 
     /// The next events, one at least and `max` at most; waits at the log's end. Dropping the future loses nothing.
     pub async fn next(&mut self, max: usize) -> Result<Vec<Arc<RecordedEvent>>, FollowError> {
-        if let Some(given) = self.given {
-            tokio::time::sleep_until(given + self.pace).await;
+        if let Some((given, pace)) = self.given {
+            tokio::time::sleep_until(given + pace).await;
         }
         let batch = match self.source {
             Source::Feed { .. } => self.next_from_feed(max).await?,
@@ -96,7 +99,8 @@ impl Follower {
             self.at = last.at;
             self.last = Some(last.event_id);
         }
-        self.given = (batch.len() < max && !self.pace.is_zero()).then(Instant::now);
+        let pace = if batch.len() < BUSY { self.pace } else { self.pace * 4 };
+        self.given = (batch.len() < max && !pace.is_zero()).then(|| (Instant::now(), pace));
         Ok(batch)
     }
 

@@ -7,6 +7,9 @@ use tokio::time::Instant;
 
 /// Batches begin no closer than this while events keep coming: one event each would cost ten times as much.
 const GAP: Duration = Duration::from_millis(3);
+/// The same on a busy log, and a batch that shows one: what a batch costs besides its events is shared by more of them.
+const BUSY_GAP: Duration = Duration::from_millis(10);
+const BUSY: usize = 24;
 /// How long a batch's transaction should take. No reader of the log sees past an open write transaction.
 const STEADY: Duration = Duration::from_millis(4);
 /// The same, while there is a backlog: the fold is then further behind than any reader of the log.
@@ -19,11 +22,12 @@ pub(crate) struct Pace {
     /// Writing one event takes this long, as last seen, in seconds.
     cost: f64,
     behind: bool,
+    busy: bool,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { begun: None, cost: 40e-6, behind: false }
+        Self { begun: None, cost: 40e-6, behind: false, busy: false }
     }
 }
 
@@ -47,7 +51,7 @@ impl Pace {
     /// When the next batch may begin.
     fn next(&self, now: Instant) -> Instant {
         match self.begun {
-            Some(begun) if !self.behind => now.max(begun + GAP),
+            Some(begun) if !self.behind => now.max(begun + if self.busy { BUSY_GAP } else { GAP }),
             _ => now,
         }
     }
@@ -55,6 +59,7 @@ impl Pace {
     /// A batch of `events` was written in `took`; `full`: there are probably more.
     pub fn wrote(&mut self, events: usize, full: bool, took: Duration) {
         self.behind = full;
+        self.busy = events >= BUSY;
         if events >= LEAST {
             // A slow write counts at once, a fast one bit by bit.
             let cost = (took.as_secs_f64() / events as f64).max(1e-6);
@@ -64,7 +69,7 @@ impl Pace {
 
     /// The log's end was seen.
     pub fn idle(&mut self) {
-        self.behind = false;
+        (self.behind, self.busy) = (false, false);
     }
 }
 
@@ -97,6 +102,10 @@ mod tests {
         pace.wrote(1, false, Duration::ZERO);
         assert_eq!(pace.next(now), now + GAP);
         assert_eq!(pace.next(now + GAP * 2), now + GAP * 2, "after a quiet time at once");
+        pace.wrote(BUSY, false, Duration::ZERO);
+        assert_eq!(pace.next(now), now + BUSY_GAP, "more at once while many come");
+        pace.wrote(1, false, Duration::ZERO);
+        assert_eq!(pace.next(now), now + GAP);
         pace.wrote(100, true, Duration::ZERO);
         assert_eq!(pace.next(now), now, "with a backlog at once");
     }

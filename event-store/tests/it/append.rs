@@ -300,3 +300,40 @@ async fn what_the_log_cannot_keep_is_refused_before_it_is_sent() {
     store.append(append(vec![stream(target, 0, &names)])).await.unwrap();
     assert_eq!(sequence(&store, target).await, 5_000);
 }
+
+/// Two nodes write the same streams in opposite orders. Each sorts its batch; otherwise they would wait for each other in a
+/// circle until Postgres picks a victim, a second later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_write_the_same_streams_never_deadlock() {
+    const STREAMS: usize = 1_500;
+    let database = Database::fresh().await;
+    let nodes = [open(&database).await, open(&database).await];
+    for _ in 0..6 {
+        let ids: Vec<Uuid> = (0..STREAMS).map(|_| id()).collect();
+        let there = append(ids.iter().map(|i| stream(*i, 0, &["a"])).collect());
+        let back = append(ids.iter().rev().map(|i| stream(*i, 0, &["a"])).collect());
+        let results = tokio::join!(nodes[0].append(there), nodes[1].append(back));
+        assert!(
+            matches!(results, (Ok(_), Err(AppendError::Conflict)) | (Err(AppendError::Conflict), Ok(_))),
+            "{results:?}"
+        );
+    }
+    // A backend tells its figures when it ends.
+    for node in nodes {
+        let pool = node.pool().clone();
+        drop(node);
+        pool.close().await;
+    }
+    let mut owner = database.connect().await;
+    let others = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() \
+                  and backend_type = 'client backend'";
+    while sqlx::query_scalar::<_, i64>(others).fetch_one(&mut owner).await.unwrap() > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let deadlocks: i64 =
+        sqlx::query_scalar("select deadlocks from pg_stat_database where datname = current_database()")
+            .fetch_one(&mut owner)
+            .await
+            .unwrap();
+    assert_eq!(deadlocks, 0);
+}

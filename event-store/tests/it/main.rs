@@ -3,6 +3,7 @@
 mod ahead;
 mod follow;
 mod group;
+mod network;
 mod operations;
 mod order;
 mod writers;
