@@ -137,9 +137,12 @@ fn refused_certificate(error: &reqwest::Error) -> Option<String> {
         Alert::CertificateExpired => "the server says that the client certificate has expired",
         Alert::CertificateRevoked => "the server says that the client certificate is revoked",
         Alert::UnknownCA => "the server does not know the issuer of the client certificate",
-        Alert::BadCertificate | Alert::UnsupportedCertificate | Alert::CertificateUnknown | Alert::AccessDenied => {
-            "the server does not accept the client certificate"
-        }
+        // The last one: its signature is not of the issuer it names.
+        Alert::BadCertificate
+        | Alert::UnsupportedCertificate
+        | Alert::CertificateUnknown
+        | Alert::AccessDenied
+        | Alert::DecryptError => "the server does not accept the client certificate",
         _ => return None,
     };
     Some(words.to_owned())

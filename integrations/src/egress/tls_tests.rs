@@ -7,7 +7,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose
 use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 use secrecy::SecretString;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
@@ -24,10 +24,10 @@ struct Issued {
 }
 
 impl Authority {
-    fn new() -> Self {
+    fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "test authority");
+        params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         Self { issuer: Issuer::new(params, key), certificate }
@@ -93,7 +93,10 @@ impl TlsServer {
             while let Ok((stream, _)) = listener.accept().await {
                 let (acceptor, counter, location) = (acceptor.clone(), counter.clone(), location.clone());
                 tokio::spawn(async move {
-                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                    let mut stream = match acceptor.accept(stream).into_fallible().await {
+                        Ok(stream) => stream,
+                        Err((_, refused)) => return linger(refused).await,
+                    };
                     counter.fetch_add(1, Ordering::SeqCst);
                     let shown = stream.get_ref().1.peer_certificates().map_or(0, <[_]>::len);
                     let head = match &location {
@@ -118,9 +121,16 @@ impl TlsServer {
     }
 }
 
+/// Closes after the client has read why: what it sent is taken, so that no reset overtakes the alert.
+async fn linger(mut stream: TcpStream) {
+    let _ = stream.shutdown().await;
+    let mut buffer = [0; 4096];
+    while stream.read(&mut buffer).await.is_ok_and(|n| n > 0) {}
+}
+
 #[tokio::test]
 async fn a_certificate_opens_a_door_that_is_shut_without() {
-    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (authority, stranger) = (Authority::new("ours"), Authority::new("another"));
     let server = TlsServer::start(&authority, true, None).await;
     let egress = authority.egress();
     let known = egress.send(OutboundRequest::get(server.url()).identity(authority.client("one"))).await.unwrap();
@@ -139,7 +149,7 @@ async fn a_certificate_opens_a_door_that_is_shut_without() {
 
 #[tokio::test]
 async fn identities_share_no_connection_and_one_identity_does() {
-    let authority = Authority::new();
+    let authority = Authority::new("ours");
     let server = TlsServer::start(&authority, false, None).await;
     let egress = authority.egress();
     let (one, two) = (authority.client("one"), authority.client("two"));
@@ -156,7 +166,7 @@ async fn identities_share_no_connection_and_one_identity_does() {
 
 #[tokio::test]
 async fn a_redirect_does_not_take_the_certificate_to_another_host() {
-    let authority = Authority::new();
+    let authority = Authority::new("ours");
     let elsewhere = TlsServer::start(&authority, false, None).await;
     let first = TlsServer::start(&authority, true, Some(elsewhere.url())).await;
     let request = OutboundRequest::get(first.url()).header("X-Plain", "1").identity(authority.client("one"));
@@ -172,7 +182,7 @@ async fn a_redirect_does_not_take_the_certificate_to_another_host() {
 
 #[test]
 fn a_pair_is_looked_at_before_it_is_stored() {
-    let authority = Authority::new();
+    let authority = Authority::new("ours");
     let (one, other) = (authority.client("one"), authority.client("two"));
     let chain = format!("{}{}", one.certificate, authority.certificate.pem());
     let facts = inspect(&chain, &one.private_key).unwrap();

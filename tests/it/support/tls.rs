@@ -9,7 +9,7 @@ use rcgen::{
 use rustls::{RootCertStore, ServerConfig, pki_types::PrivatePkcs8KeyDer, server::WebPkiClientVerifier};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 /// Issues certificates.
@@ -84,7 +84,10 @@ impl TlsStub {
             while let Ok((stream, _)) = listener.accept().await {
                 let (acceptor, book) = (acceptor.clone(), book.clone());
                 tokio::spawn(async move {
-                    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                    let mut stream = match acceptor.accept(stream).into_fallible().await {
+                        Ok(stream) => stream,
+                        Err((_, refused)) => return linger(refused).await,
+                    };
                     let certificate = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
                     let body = r#"{"items":[]}"#;
                     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length";
@@ -110,6 +113,13 @@ impl TlsStub {
     pub fn shown(&self) -> Vec<Vec<u8>> {
         self.shown.lock().unwrap().clone()
     }
+}
+
+/// Closes after the client has read why: what it sent is taken, so that no reset overtakes the alert.
+async fn linger(mut stream: TcpStream) {
+    let _ = stream.shutdown().await;
+    let mut buffer = [0; 4096];
+    while stream.read(&mut buffer).await.is_ok_and(|n| n > 0) {}
 }
 
 fn acceptor(authority: &Authority) -> TlsAcceptor {
