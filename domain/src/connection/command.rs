@@ -45,11 +45,14 @@ pub enum ConnectionCommand {
     StartIngestion {
         executor: String,
     },
+    /// The outcome of the ingestion with this number; of an earlier one than the latest it comes too late.
     RecordSpec {
+        number: u32,
         facts: SpecFacts,
         changes: SpecChanges,
     },
     FailIngestion {
+        number: u32,
         errors: Vec<SpecProblem>,
     },
     RecordTest {
@@ -88,17 +91,17 @@ pub(super) fn decide(state: &Connection, command: ConnectionCommand) -> Result<V
         Refresh { source } => refresh(state, source),
         StartIngestion { executor } => match state.ingestion {
             IngestionStatus::Pending | IngestionStatus::Running => {
-                Ok(vec![ConnectionEvent::IngestionStarted { executor }])
+                Ok(vec![ConnectionEvent::IngestionStarted { executor, number: state.ingestions.saturating_add(1) }])
             }
             _ => Ok(vec![]),
         },
-        RecordSpec { facts, changes } if state.ingestion == IngestionStatus::Running => {
+        RecordSpec { number, facts, changes } if state.ingests(number) => {
             Ok(vec![ConnectionEvent::SpecRefreshed { facts, changes }])
         }
-        FailIngestion { errors } if state.ingestion == IngestionStatus::Running => {
+        FailIngestion { number, errors } if state.ingests(number) => {
             Ok(vec![ConnectionEvent::IngestionFailed { errors }])
         }
-        // Somebody else finished this ingestion.
+        // Somebody else finished this ingestion, or a later one has begun.
         RecordSpec { .. } | FailIngestion { .. } => Ok(vec![]),
         RecordTest { ok, message, status, elapsed_ms } => {
             Ok(vec![ConnectionEvent::Tested { ok, message, status, elapsed_ms }])
@@ -131,7 +134,8 @@ fn create(
     if source == SpecSource::None && base_url.is_none() {
         faults.add("specUrl", "a connection needs specUrl, an uploaded spec, or at least a baseUrl");
     }
-    check_auth(&mut faults, &auth);
+    auth.check(&mut faults);
+    check_tls(&mut faults, base_url.as_deref(), &auth);
     faults.into_result()?;
     let risks = risks(&source, base_url.as_deref(), &auth);
     Ok(vec![ConnectionEvent::Created { name, description, source, base_url, auth, credential_id, risks }])
@@ -144,8 +148,11 @@ fn update(state: &Connection, patch: ConnectionPatch) -> Result<Vec<ConnectionEv
     }
     check_url(&mut faults, "baseUrl", patch.base_url.as_deref());
     if let Some(auth) = &patch.auth {
-        check_auth(&mut faults, auth);
+        auth.check(&mut faults);
     }
+    let (base_url, auth) =
+        (patch.base_url.as_ref().or(state.base_url.as_ref()), patch.auth.as_ref().unwrap_or(&state.auth));
+    check_tls(&mut faults, base_url.map(String::as_str), auth);
     faults.into_result()?;
     // Only what differs becomes an event.
     let name = patch.name.filter(|n| *n != state.name);
@@ -188,15 +195,10 @@ fn check_url(faults: &mut Faults, field: &str, url: Option<&str>) {
     }
 }
 
-fn check_auth(faults: &mut Faults, auth: &AuthScheme) {
-    if let AuthScheme::ApiKey { location, name } = auth {
-        let token = !name.is_empty() && name.len() <= 200 && name.bytes().all(|b| b.is_ascii_graphic() && b != b':');
-        if !token {
-            faults.add("authConfig.name", "must be the header's, query parameter's or cookie's name");
-        }
-        if *location == crate::operation::ParameterLocation::Path {
-            faults.add("authConfig.in", "must be header, query or cookie");
-        }
+/// A client certificate is shown in a TLS handshake, or not at all.
+fn check_tls(faults: &mut Faults, base_url: Option<&str>, auth: &AuthScheme) {
+    if *auth == AuthScheme::Mtls && base_url.is_some_and(|url| url.starts_with("http://")) {
+        faults.add("baseUrl", "must be https: a client certificate is shown in a TLS handshake only");
     }
 }
 

@@ -1,19 +1,18 @@
 //! A connection: an authenticated instance of an API, with or without an OpenAPI document.
 
+mod auth;
 mod command;
 mod event;
+pub mod template;
 #[cfg(test)]
 mod tests;
 
+pub use auth::{AuthScheme, Certificate, HeaderTemplate, KeyPlace, Part};
 pub use command::{ConnectionCommand, ConnectionPatch};
 pub use event::{ConnectionEvent, SpecChanges, SpecFacts};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    aggregate::aggregate,
-    ids::CredentialId,
-    operation::{ParameterLocation, SpecProblem},
-};
+use crate::{aggregate::aggregate, ids::CredentialId, operation::SpecProblem};
 
 /// Where the document comes from.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -22,39 +21,16 @@ pub enum SpecSource {
     Url {
         url: String,
     },
-    /// An uploaded document: the blob's SHA-256, hex.
+    /// An uploaded document or archive: the blob's SHA-256, hex.
     Upload {
         blob: String,
+        /// Which file of the archive is the document; found when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        root: Option<String>,
     },
     /// Plain HTTP: requests are written by hand.
     #[default]
     None,
-}
-
-/// How requests are authorised; the value itself is a credential.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum AuthScheme {
-    #[default]
-    None,
-    ApiKey {
-        #[serde(rename = "in")]
-        location: ParameterLocation,
-        name: String,
-    },
-    Bearer,
-    Basic,
-}
-
-impl AuthScheme {
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            AuthScheme::None => "none",
-            AuthScheme::ApiKey { .. } => "api_key",
-            AuthScheme::Bearer => "bearer",
-            AuthScheme::Basic => "basic",
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -96,6 +72,8 @@ pub struct Connection {
     pub ingestion: IngestionStatus,
     /// Who ingests, or did last.
     pub ingester: Option<String>,
+    /// How many have begun: the number of the one that may record its outcome.
+    pub ingestions: u32,
     pub facts: Option<SpecFacts>,
     pub errors: Vec<SpecProblem>,
 }
@@ -103,6 +81,11 @@ pub struct Connection {
 impl Connection {
     pub fn is_live(&self) -> bool {
         self.created && !self.deleted
+    }
+
+    /// The ingestion of this number is under way, and no later one.
+    pub fn ingests(&self, number: u32) -> bool {
+        self.ingestion == IngestionStatus::Running && self.ingestions == number
     }
 
     /// The user's base URL, else the document's first server, made absolute by the document's own URL.
@@ -148,8 +131,9 @@ impl Connection {
                 self.source = source;
                 self.ingestion = IngestionStatus::Pending;
             }
-            ConnectionEvent::IngestionStarted { executor } => {
+            ConnectionEvent::IngestionStarted { executor, number } => {
                 self.ingestion = IngestionStatus::Running;
+                self.ingestions = if number == 0 { self.ingestions.saturating_add(1) } else { number };
                 self.ingester = Some(executor);
             }
             ConnectionEvent::SpecRefreshed { facts, .. } => {

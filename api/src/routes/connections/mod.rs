@@ -1,9 +1,12 @@
 //! Connections: authenticated instances of APIs, with or without an OpenAPI document.
 
+mod auth;
 mod credentials;
 mod input;
+mod upload;
 mod view;
 
+pub use auth::joined;
 use commands::connection as use_cases;
 pub use credentials::ConnectionCredentialsApi;
 use domain::{
@@ -12,7 +15,6 @@ use domain::{
     ids::ConnectionId,
     policy::Permission,
 };
-pub use input::joined;
 use input::{CreateConnectionBody, PatchConnectionBody, RefreshConnectionBody};
 use poem_openapi::{OpenApi, param::Path};
 use projections::ConnectionView;
@@ -85,7 +87,8 @@ impl ConnectionsApi {
     /// Connect an API
     ///
     /// From the URL of its OpenAPI document (`specUrl`), from the document itself (`spec`, JSON or YAML; Swagger 2.0,
-    /// OpenAPI 3.0 and 3.1), or with neither and a `baseUrl` (plain HTTP). The document is read in the background:
+    /// OpenAPI 3.0, 3.1 and 3.2), from an archive of several files (`specArchive`), or with none of them and a `baseUrl`
+    /// (plain HTTP). The document is read in the background:
     /// `ingestionStatus` goes from `PENDING` to `SUCCEEDED` or `FAILED`. The credential in `authConfig` goes to the
     /// vault and is never returned.
     #[oai(path = "/connections", method = "post", operation_id = "createConnection")]
@@ -128,7 +131,7 @@ impl ConnectionsApi {
         if secret.is_some() {
             permit.require(Permission::CredentialWrite).await?;
         }
-        let kind = patch.auth.as_ref().unwrap_or(&present.auth).as_str();
+        let kind = patch.auth.as_ref().unwrap_or(&present.auth).credential_kind();
         let done = use_cases::update(permit.app(), permit.context(), id, expected, patch).await?;
         let at = match secret {
             Some(secret) => credentials::replace(&permit, id, &present, kind, secret).await?.max(done.at),
@@ -182,7 +185,7 @@ impl ConnectionsApi {
 
     /// Refresh the document
     ///
-    /// Fetches the document again, or takes the new one in `spec`. Works in the background: the connection shows
+    /// Fetches the document again, or takes the new one in `spec` or `specArchive`. Works in the background: the connection shows
     /// `ingestionStatus`, then `changes` with what was added, removed and changed, and `breakingChanges`.
     #[oai(path = "/connections/:id/refresh", method = "post", operation_id = "refreshConnection")]
     async fn refresh(
@@ -193,7 +196,8 @@ impl ConnectionsApi {
     ) -> Result<Written<ConnectionJson, 202>, Problem> {
         let id = id.typed("id")?;
         let mut faults = Faults::default();
-        let spec = input::spec_text(body.0.spec, &mut faults);
+        let RefreshConnectionBody { spec, spec_archive, spec_root } = body.0;
+        let spec = upload::of(spec, spec_archive, spec_root, &mut faults);
         faults.into_result()?;
         let done = use_cases::refresh(permit.app(), permit.context(), id, spec).await?;
         stored(&permit, id, done.at, "The document is being read.").await
