@@ -4,40 +4,51 @@
 //! others load and decide again, against whoever came meanwhile. A busy stream then starves its slowest caller.
 //!
 //! A turn is a courtesy, never a lock that anything relies on: the append still sees whether a command decided on the
-//! present state. Who has waited long enough goes without one, so a database that is away holds nobody in a line.
+//! present state. Who stands in a line that does not move goes without one, so a database that is away holds nobody.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use domain::aggregate::Decider;
-use tokio::sync::OwnedMutexGuard;
+use tokio::{sync::OwnedMutexGuard, time::timeout};
 use uuid::Uuid;
 
 use crate::{EventStore, append::StreamKey};
 
-/// Longer than an append takes on a busy log, far shorter than a client's patience.
-const PATIENCE: Duration = Duration::from_millis(500);
-
-type Line = Arc<tokio::sync::Mutex<()>>;
+/// One turn takes an append, some milliseconds even on a busy log: when none ends for this long, the line stands still.
+const STUCK: Duration = Duration::from_millis(500);
+/// A line that moves this long and is not through is longer than turns can help.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The lines of streams that somebody is at now; nothing is kept of the others.
 #[derive(Clone, Default)]
-pub(crate) struct Turns(Arc<Mutex<HashMap<StreamKey, Line>>>);
+pub(crate) struct Turns(Arc<Mutex<HashMap<StreamKey, Arc<Line>>>>);
+
+/// Those who want to change one stream.
+#[derive(Default)]
+struct Line {
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Turns that began.
+    begun: AtomicU64,
+}
 
 /// The caller's turn at a stream, given back when this is dropped.
 #[must_use = "the turn ends when this is dropped"]
 pub struct Turn {
     held: Option<OwnedMutexGuard<()>>,
-    line: Option<Line>,
+    line: Option<Arc<Line>>,
     key: StreamKey,
     turns: Turns,
 }
 
 impl Turns {
-    fn lock(&self) -> MutexGuard<'_, HashMap<StreamKey, Line>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<StreamKey, Arc<Line>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -46,11 +57,28 @@ impl Turns {
         let line = self.lock().entry(key).or_default().clone();
         // Made before the wait: a caller that is cancelled in the line leaves it as well.
         let mut turn = Turn { held: None, line: Some(line.clone()), key, turns: self.clone() };
-        turn.held = match line.clone().try_lock_owned() {
+        turn.held = match line.turn.clone().try_lock_owned() {
             Ok(held) => Some(held),
-            Err(_) => tokio::time::timeout(PATIENCE, line.lock_owned()).await.ok(),
+            Err(_) => timeout(PATIENCE, line.wait()).await.ok().flatten(),
         };
+        line.begun.fetch_add(1, Relaxed);
         turn
+    }
+}
+
+impl Line {
+    /// `None`: the line stands still.
+    async fn wait(&self) -> Option<OwnedMutexGuard<()>> {
+        let turn = self.turn.clone().lock_owned();
+        tokio::pin!(turn);
+        loop {
+            let before = self.begun.load(Relaxed);
+            match timeout(STUCK, &mut turn).await {
+                Ok(held) => return Some(held),
+                Err(_) if self.begun.load(Relaxed) == before => return None,
+                Err(_) => {}
+            }
+        }
     }
 }
 
@@ -108,12 +136,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_waited_long_enough_goes_without() {
+    async fn who_stands_in_a_line_that_does_not_move_goes_without() {
         let turns = Turns::default();
         let slow = turns.take(KEY).await;
         let impatient = turns.take(KEY).await;
         assert!(slow.held.is_some() && impatient.held.is_none());
         drop((slow, impatient));
+        assert!(turns.lock().is_empty());
+
+        // Twenty turns of 300 ms are longer than a standstill, but the line moves.
+        let waiting: Vec<_> = (0..20)
+            .map(|_| {
+                let turns = turns.clone();
+                tokio::spawn(async move {
+                    let turn = turns.take(KEY).await;
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    turn.held.is_some()
+                })
+            })
+            .collect();
+        for task in waiting {
+            assert!(task.await.unwrap());
+        }
         assert!(turns.lock().is_empty());
     }
 }

@@ -274,7 +274,7 @@ async fn many_changes_of_one_stream_on_one_node_all_succeed_and_none_races_anoth
         change.await.unwrap().unwrap();
     }
     assert_eq!(app.store().load::<Workflow>(id).await.unwrap().sequence, 1 + CHANGES);
-    // Who had waited too long in the line on a slow machine went without a turn, and raced; the others did not.
+    // Where the machine stood still for long, some went without a turn, and raced; the others did not.
     let conflicts = app.store().append_stats().conflicts;
     assert!(conflicts < CHANGES as u64 / 4, "{conflicts} races of {CHANGES} changes");
 }

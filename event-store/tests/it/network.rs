@@ -55,6 +55,8 @@ async fn carry(
     let mut bytes = [0; 16 * 1024];
     loop {
         tokio::select! {
+            // What comes after `swallow` is never carried, whichever is noticed first.
+            biased;
             // Neither end is closed: nobody hears anything.
             _ = swallowed.changed() => std::future::pending::<()>().await,
             read = from.read(&mut bytes) => match read {
