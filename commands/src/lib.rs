@@ -21,6 +21,7 @@ pub mod unit;
 mod waiters;
 pub mod webhook;
 pub mod workflow;
+pub mod workspace_key;
 
 use std::sync::Arc;
 

@@ -7,6 +7,7 @@ mod authorise;
 mod checkpoint;
 pub mod dispatcher;
 pub mod ingester;
+mod keeper;
 mod lock;
 pub mod nats;
 pub mod node;
