@@ -110,7 +110,11 @@ pub async fn wire(settings: &Settings, engines: &Engines, listener: &TcpListener
         addresses: Arc::new(Addresses(egress.clone())),
     };
     let limit = usize::try_from(settings.spec_max_bytes).unwrap_or(usize::MAX);
-    let command_settings = commands::Settings { spec_max_bytes: limit, ..commands::Settings::default() };
+    let command_settings = commands::Settings {
+        spec_max_bytes: limit,
+        secret_retention: chrono::TimeDelta::days(i64::from(settings.secret_retention_days)),
+        ..commands::Settings::default()
+    };
     let app = App::new(store, vault, command_settings, ports);
     planner.join(app.clone());
 

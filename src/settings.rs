@@ -120,6 +120,7 @@ pub struct Settings {
     /// Another master key that may still be asked to unwrap.
     pub master_key_previous: Option<SecretString>,
     /// The token of a key service that asks for one.
+    #[cfg_attr(not(feature = "kms-vault"), expect(dead_code, reason = "only a Transit service asks for it"))]
     pub kms_token: Option<SecretString>,
     /// Days for which a deleted secret can be restored.
     pub secret_retention_days: u32,
