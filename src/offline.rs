@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use commands::{App, ports::Ports};
 use event_store::{DatabaseRole, EventStore, Options, connect_pool};
-use executors::{addresses::Addresses, planner::WorkspacePlanner, tester::Tester};
+use executors::{addresses::Addresses, certificates::Certificates, planner::WorkspacePlanner, tester::Tester};
 use integrations::egress::{Egress, EgressPolicy};
 use projections::SystemReads;
 use vault::{MasterKeys, Vault};
@@ -20,6 +20,7 @@ pub async fn app(url: &str, masters: MasterKeys) -> anyhow::Result<App> {
         planner: planner.clone(),
         tester: Arc::new(Tester(egress.clone())),
         addresses: Arc::new(Addresses(egress)),
+        certificates: Arc::new(Certificates),
     };
     let app = App::new(store, vault, commands::Settings::default(), ports);
     planner.join(app.clone());
