@@ -22,6 +22,7 @@ mod replay;
 mod startup;
 mod support;
 mod tenants;
+mod vault_keys;
 mod webhooks;
 mod workflows;
 mod workflows_bad;
