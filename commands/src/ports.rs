@@ -46,6 +46,8 @@ pub struct TestTarget {
     /// Where the credential may go.
     pub credential_base: Option<String>,
     pub auth: AuthScheme,
+    /// The place of a single key is the document's, and may be another for each operation.
+    pub movable: bool,
     pub secret: Option<TestSecret>,
     pub spec: Option<Arc<SpecSummary>>,
 }

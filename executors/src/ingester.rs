@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use commands::{App, Context, Failure, connection};
 use domain::{
-    connection::{Connection, IngestionStatus, SpecChanges, SpecFacts, SpecSource},
+    connection::{Connection, IngestionStatus, SpecChanges, SpecFacts, SpecSecurity, SpecSource},
     ids::{ConnectionId, WorkspaceId},
     operation::{SpecProblem, SpecSummary},
 };
@@ -191,6 +191,7 @@ impl Ingester {
             None => SpecChanges { added: count(summary.operations.len()), ..SpecChanges::default() },
         };
         let facts = SpecFacts {
+            security: SpecSecurity::of(&summary),
             spec_hash,
             operations_hash,
             spec_version: summary.spec_version,

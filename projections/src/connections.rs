@@ -125,6 +125,7 @@ impl View for Connections {
         &[
             "connection.created",
             "connection.updated",
+            "connection.auth_resolved",
             "connection.credential_attached",
             "connection.credential_detached",
             "connection.refresh_requested",
@@ -215,6 +216,7 @@ fn change(row: &mut ConnectionView, event: &ConnectionEvent, at: DateTime<Utc>) 
                 None => row.status,
             };
         }
+        ConnectionEvent::AuthResolved { auth } => row.auth = auth.clone(),
         ConnectionEvent::CredentialAttached { credential_id } => row.credential_id = Some(*credential_id),
         ConnectionEvent::CredentialDetached { .. } => row.credential_id = None,
         ConnectionEvent::RefreshRequested { source } => {

@@ -1,6 +1,6 @@
 //! What can be asked of a connection.
 
-use super::{AuthScheme, Connection, ConnectionEvent, IngestionStatus, SpecChanges, SpecFacts, SpecSource};
+use super::{AuthScheme, Connection, ConnectionEvent, IngestionStatus, SpecChanges, SpecFacts, SpecSource, Wanted};
 use crate::{
     error::{Code, Faults, Rejection},
     ids::CredentialId,
@@ -96,7 +96,10 @@ pub(super) fn decide(state: &Connection, command: ConnectionCommand) -> Result<V
             _ => Ok(vec![]),
         },
         RecordSpec { number, facts, changes } if state.ingests(number) => {
-            Ok(vec![ConnectionEvent::SpecRefreshed { facts, changes }])
+            let resolved = decided(state.wanted.as_ref(), &state.auth, &facts);
+            let mut events = vec![ConnectionEvent::SpecRefreshed { facts, changes }];
+            events.extend(resolved);
+            Ok(events)
         }
         FailIngestion { number, errors } if state.ingests(number) => {
             Ok(vec![ConnectionEvent::IngestionFailed { errors }])
@@ -119,7 +122,7 @@ fn create(
     description: Option<String>,
     source: SpecSource,
     base_url: Option<String>,
-    auth: AuthScheme,
+    mut auth: AuthScheme,
     credential_id: Option<CredentialId>,
 ) -> Result<Vec<ConnectionEvent>, Rejection> {
     if state.created {
@@ -135,20 +138,40 @@ fn create(
         faults.add("specUrl", "a connection needs specUrl, an uploaded spec, or at least a baseUrl");
     }
     auth.check(&mut faults);
+    decide_without(&source, &mut auth, &mut faults);
     check_tls(&mut faults, base_url.as_deref(), &auth);
     faults.into_result()?;
     let risks = risks(&source, base_url.as_deref(), &auth);
     Ok(vec![ConnectionEvent::Created { name, description, source, base_url, auth, credential_id, risks }])
 }
 
-fn update(state: &Connection, patch: ConnectionPatch) -> Result<Vec<ConnectionEvent>, Rejection> {
+/// Without a document nothing is left to decide later.
+fn decide_without(source: &SpecSource, auth: &mut AuthScheme, faults: &mut Faults) {
+    let AuthScheme::FromDocument { wanted } = &*auth else { return };
+    if *source != SpecSource::None {
+        return;
+    }
+    match wanted.resolve(None) {
+        Ok(resolved) => *auth = resolved,
+        Err(why) => faults.add("authType", why),
+    }
+}
+
+/// What a document makes of it, when that is something else than before.
+fn decided(wanted: Option<&Wanted>, present: &AuthScheme, facts: &SpecFacts) -> Option<ConnectionEvent> {
+    let auth = wanted?.resolve(Some(&facts.security)).ok()?;
+    (auth != *present).then_some(ConnectionEvent::AuthResolved { auth })
+}
+
+fn update(state: &Connection, mut patch: ConnectionPatch) -> Result<Vec<ConnectionEvent>, Rejection> {
     let mut faults = Faults::default();
     if let Some(name) = &patch.name {
         faults.length("name", name, 1, 200);
     }
     check_url(&mut faults, "baseUrl", patch.base_url.as_deref());
-    if let Some(auth) = &patch.auth {
+    if let Some(auth) = &mut patch.auth {
         auth.check(&mut faults);
+        decide_without(&state.source, auth, &mut faults);
     }
     let (base_url, auth) =
         (patch.base_url.as_ref().or(state.base_url.as_ref()), patch.auth.as_ref().unwrap_or(&state.auth));
@@ -158,12 +181,19 @@ fn update(state: &Connection, patch: ConnectionPatch) -> Result<Vec<ConnectionEv
     let name = patch.name.filter(|n| *n != state.name);
     let description = patch.description.filter(|d| state.description.as_ref() != Some(d));
     let base_url = patch.base_url.filter(|b| state.base_url.as_ref() != Some(b));
-    let auth = patch.auth.filter(|a| *a != state.auth);
+    let asked = |auth: &AuthScheme| matches!(auth, AuthScheme::FromDocument { wanted } if state.wanted.as_ref() == Some(wanted));
+    let auth = patch.auth.filter(|a| *a != state.auth && !asked(a));
     let active = patch.active.filter(|a| *a != state.active);
     if name.is_none() && description.is_none() && base_url.is_none() && auth.is_none() && active.is_none() {
         return Ok(vec![]);
     }
-    Ok(vec![ConnectionEvent::Updated { name, description, base_url, auth, active }])
+    let mut resolved = None;
+    if let (Some(auth @ AuthScheme::FromDocument { wanted }), Some(facts)) = (&auth, &state.facts) {
+        resolved = decided(Some(wanted), auth, facts);
+    }
+    let mut events = vec![ConnectionEvent::Updated { name, description, base_url, auth, active }];
+    events.extend(resolved);
+    Ok(events)
 }
 
 fn refresh(state: &Connection, source: Option<SpecSource>) -> Result<Vec<ConnectionEvent>, Rejection> {

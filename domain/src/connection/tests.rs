@@ -97,6 +97,10 @@ fn an_outcome_is_its_own_ingestions_and_no_later_ones() {
 }
 
 fn facts(server: &str) -> SpecFacts {
+    secured(server, SpecSecurity::default())
+}
+
+pub(super) fn secured(server: &str, security: SpecSecurity) -> SpecFacts {
     SpecFacts {
         spec_hash: String::new(),
         operations_hash: String::new(),
@@ -111,6 +115,7 @@ fn facts(server: &str) -> SpecFacts {
         servers: vec![server.into()],
         warnings: vec![],
         warning_count: 0,
+        security,
     }
 }
 

@@ -150,7 +150,7 @@ mod tests {
         let problem = body(text).into_command().unwrap_err();
         assert_eq!(fields(problem), ["documentationUrl", "spec", "authType"]);
         let text = r#"{"name":"a","authConfig":{"token":"t","username":"u"}}"#;
-        assert_eq!(fields(body(text).into_command().unwrap_err()), ["authConfig.token", "authConfig.username"]);
+        assert_eq!(fields(body(text).into_command().unwrap_err()), ["authConfig.token", "authConfig.password"]);
         let text = r#"{"name":"a","authType":"basic","authConfig":{"username":"u"}}"#;
         assert_eq!(fields(body(text).into_command().unwrap_err()), ["authConfig.password"]);
     }
