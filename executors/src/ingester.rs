@@ -130,7 +130,10 @@ impl Ingester {
 
     async fn read(&self, connection: &Connection) -> Result<(Vec<u8>, Ingested), Vec<SpecProblem>> {
         let bytes = match &connection.source {
-            SpecSource::Url { url } => self.fetch(url).await.map_err(problem)?,
+            SpecSource::Url { url } => match connection.approvals.blocks(url) {
+                Some(why) => return Err(problem(format!("The document is not fetched: {why}."))),
+                None => self.fetch(url).await.map_err(problem)?,
+            },
             SpecSource::Upload { blob, .. } => self
                 .app
                 .store()

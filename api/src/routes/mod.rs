@@ -10,6 +10,7 @@ mod execution_view;
 mod executions;
 mod logs;
 mod operations;
+mod organizations;
 mod secrets;
 mod system;
 mod webhooks;
@@ -27,6 +28,7 @@ pub type Api = (
     connections::ConnectionsApi,
     connections::ConnectionCredentialsApi,
     operations::OperationsApi,
+    organizations::OrganizationsApi,
     secrets::SecretsApi,
     credentials::CredentialsApi,
     workflows::WorkflowsApi,
@@ -46,6 +48,7 @@ pub fn api() -> Api {
         connections::ConnectionsApi,
         connections::ConnectionCredentialsApi,
         operations::OperationsApi,
+        organizations::OrganizationsApi,
         secrets::SecretsApi,
         credentials::CredentialsApi,
         workflows::WorkflowsApi,
@@ -80,6 +83,8 @@ pub(crate) enum Tag {
     ApiKeys,
     /// Authenticated instances of APIs, and the operations their documents describe.
     Connections,
+    /// What an organization decides for all its workspaces.
+    Organizations,
     /// The vault: values go in and are never returned.
     Secrets,
     /// Steps over connected APIs, in versions that never change.

@@ -179,7 +179,12 @@ fn read(state: &mut Connection, security: Value) -> Vec<ConnectionEvent> {
     state.apply(ConnectionEvent::RefreshRequested { source: state.source.clone() });
     state.apply(ConnectionEvent::IngestionStarted { executor: "e".into(), number: state.ingestions + 1 });
     let facts = super::tests::secured("/", SpecSecurity::of(&spec(security, json!([]))));
-    let command = ConnectionCommand::RecordSpec { number: state.ingestions, facts, changes: SpecChanges::default() };
+    let command = ConnectionCommand::RecordSpec {
+        number: state.ingestions,
+        facts,
+        changes: SpecChanges::default(),
+        gate: Gate::default(),
+    };
     let events = state.decide(command).unwrap();
     events.iter().for_each(|event| state.apply(event.clone()));
     events
@@ -223,6 +228,7 @@ fn without_a_document_nothing_is_left_open() {
             base_url: Some("https://a.test".into()),
             auth: AuthScheme::FromDocument { wanted },
             credential: None,
+            gate: Gate::default(),
         };
         Connection::default().decide(command)
     };

@@ -1,6 +1,9 @@
 //! What can be asked of a connection.
 
-use super::{AuthScheme, Connection, ConnectionEvent, IngestionStatus, SpecChanges, SpecFacts, SpecSource, Wanted};
+use super::{
+    AuthScheme, Connection, ConnectionEvent, Gate, IngestionStatus, SpecChanges, SpecFacts, SpecSource, Wanted,
+    approval,
+};
 use crate::{
     error::{Code, Faults, Rejection},
     ids::CredentialId,
@@ -15,6 +18,8 @@ pub struct ConnectionPatch {
     pub base_url: Option<String>,
     pub auth: Option<AuthScheme>,
     pub active: Option<bool>,
+    /// What is known of the hosts that come with it.
+    pub gate: Gate,
 }
 
 #[derive(Debug)]
@@ -26,6 +31,7 @@ pub enum ConnectionCommand {
         base_url: Option<String>,
         auth: AuthScheme,
         credential: Option<CredentialId>,
+        gate: Gate,
     },
     Update(ConnectionPatch),
     AttachCredential {
@@ -50,6 +56,13 @@ pub enum ConnectionCommand {
         number: u32,
         facts: SpecFacts,
         changes: SpecChanges,
+        gate: Gate,
+    },
+    /// Of every host that waits or was rejected.
+    Approve,
+    /// Of every host that waits; of those approved before when none does.
+    Reject {
+        reason: Option<String>,
     },
     FailIngestion {
         number: u32,
@@ -71,8 +84,11 @@ pub enum ConnectionCommand {
 
 pub(super) fn decide(state: &Connection, command: ConnectionCommand) -> Result<Vec<ConnectionEvent>, Rejection> {
     use ConnectionCommand::*;
-    if let Create { name, description, source, base_url, auth, credential } = command {
-        return create(state, name, description, source, base_url, auth, credential);
+    if let Create { name, description, source, base_url, auth, credential, gate } = command {
+        let mut events = create(state, name, description, source.clone(), base_url.clone(), auth, credential)?;
+        events.extend(approval::note(&[], &gate));
+        events.extend(approval::ask(&state.approvals, &gate, &source, base_url.as_deref(), None));
+        return Ok(events);
     }
     if !state.is_live() {
         return Err(Rejection::not_found(Code::ConnectionNotFound, "connection"));
@@ -95,12 +111,16 @@ pub(super) fn decide(state: &Connection, command: ConnectionCommand) -> Result<V
             }
             _ => Ok(vec![]),
         },
-        RecordSpec { number, facts, changes } if state.ingests(number) => {
+        RecordSpec { number, facts, changes, gate } if state.ingests(number) => {
             let resolved = decided(state.wanted.as_ref(), &state.auth, &facts);
+            let asked = approval::ask(&state.approvals, &gate, &state.source, state.base_url.as_deref(), Some(&facts));
             let mut events = vec![ConnectionEvent::SpecRefreshed { facts, changes }];
             events.extend(resolved);
+            events.extend(asked);
             Ok(events)
         }
+        Approve => Ok(approval::approve(state)),
+        Reject { reason } => approval::reject(state, reason),
         FailIngestion { number, errors } if state.ingests(number) => {
             Ok(vec![ConnectionEvent::IngestionFailed { errors }])
         }
@@ -141,7 +161,9 @@ fn create(
     decide_without(&source, &mut auth, &mut faults);
     check_tls(&mut faults, base_url.as_deref(), &auth);
     faults.into_result()?;
-    let risks = risks(&source, base_url.as_deref(), &auth);
+    let made = Connection { source, base_url, auth, ..Connection::default() };
+    let risks = made.risks();
+    let Connection { source, base_url, auth, .. } = made;
     Ok(vec![ConnectionEvent::Created { name, description, source, base_url, auth, credential_id, risks }])
 }
 
@@ -191,8 +213,13 @@ fn update(state: &Connection, mut patch: ConnectionPatch) -> Result<Vec<Connecti
     if let (Some(auth @ AuthScheme::FromDocument { wanted }), Some(facts)) = (&auth, &state.facts) {
         resolved = decided(Some(wanted), auth, facts);
     }
+    let moved = base_url.clone();
     let mut events = vec![ConnectionEvent::Updated { name, description, base_url, auth, active }];
     events.extend(resolved);
+    if let Some(base) = moved {
+        events.extend(approval::note(&state.private, &patch.gate));
+        events.extend(approval::ask(&state.approvals, &patch.gate, &state.source, Some(&base), None));
+    }
     Ok(events)
 }
 
@@ -230,16 +257,4 @@ fn check_tls(faults: &mut Faults, base_url: Option<&str>, auth: &AuthScheme) {
     if *auth == AuthScheme::Mtls && base_url.is_some_and(|url| url.starts_with("http://")) {
         faults.add("baseUrl", "must be https: a client certificate is shown in a TLS handshake only");
     }
-}
-
-fn risks(source: &SpecSource, base_url: Option<&str>, auth: &AuthScheme) -> Vec<String> {
-    let mut risks = Vec::new();
-    let spec_url = if let SpecSource::Url { url } = source { Some(url.as_str()) } else { None };
-    if [base_url, spec_url].into_iter().flatten().any(|u| u.starts_with("http://")) {
-        risks.push("plain HTTP: requests and credentials travel unencrypted".to_owned());
-    }
-    if *auth == AuthScheme::None {
-        risks.push("no authentication: anybody can call this API as you do".to_owned());
-    }
-    risks
 }

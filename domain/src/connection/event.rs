@@ -94,6 +94,16 @@ events! {
         },
         "connection.spec_refreshed" v "1" = SpecRefreshed { facts: SpecFacts, changes: SpecChanges },
         "connection.ingestion_failed" v "1" = IngestionFailed { errors: Vec<SpecProblem> },
+        /// A host is in a private range: a note, not a refusal.
+        "connection.private_range_noted" v "1" = PrivateRangeNoted { hosts: Vec<String> },
+        /// Hosts that nobody has approved: nothing is called there before somebody does.
+        "connection.approval_requested" v "1" = ApprovalRequested { hosts: Vec<String> },
+        "connection.host_approved" v "1" = HostApproved { hosts: Vec<String> },
+        "connection.host_rejected" v "1" = HostRejected {
+            hosts: Vec<String>,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            reason: Option<String>,
+        },
         "connection.tested" v "1" = Tested {
             ok: bool,
             /// In words: what was tried and what is wrong.

@@ -1,5 +1,6 @@
 //! A connection: an authenticated instance of an API, with or without an OpenAPI document.
 
+mod approval;
 mod auth;
 #[cfg(test)]
 mod auth_tests;
@@ -11,6 +12,7 @@ pub mod template;
 #[cfg(test)]
 mod tests;
 
+pub use approval::{Approval, Approvals, Gate, origin};
 pub use auth::{AuthScheme, Certificate, HeaderTemplate, KeyPlace, NamedScheme, Part};
 pub use command::{ConnectionCommand, ConnectionPatch};
 pub use event::{ConnectionEvent, SpecChanges, SpecFacts};
@@ -86,6 +88,16 @@ pub struct Connection {
     pub ingestions: u32,
     pub facts: Option<SpecFacts>,
     pub errors: Vec<SpecProblem>,
+    /// Hosts that wait for an admin, and what admins said.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub approvals: Approvals,
+    /// Origins that were in a private range when they were given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub private: Vec<String>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Connection {
@@ -133,6 +145,7 @@ impl Connection {
     }
 
     fn evolve(&mut self, event: ConnectionEvent) {
+        self.approvals.evolve(&event);
         match event {
             ConnectionEvent::Created { name, description, source, base_url, auth, credential_id, .. } => {
                 self.created = true;
@@ -189,7 +202,12 @@ impl Connection {
                 self.errors = errors;
             }
             ConnectionEvent::Deleted {} => self.deleted = true,
-            ConnectionEvent::Tested { .. } | ConnectionEvent::CredentialRead { .. } => {}
+            ConnectionEvent::PrivateRangeNoted { hosts } => self.private.extend(hosts),
+            ConnectionEvent::ApprovalRequested { .. }
+            | ConnectionEvent::HostApproved { .. }
+            | ConnectionEvent::HostRejected { .. }
+            | ConnectionEvent::Tested { .. }
+            | ConnectionEvent::CredentialRead { .. } => {}
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AuthScheme, KeyPlace, Part};
+use super::{AuthScheme, KeyPlace, Part, origin};
 use crate::operation::{Operation, ParameterLocation, SecurityRequirement, SecurityScheme, SpecSummary};
 
 /// More ways than this are not kept with a connection.
@@ -24,6 +24,9 @@ pub struct SpecSecurity {
     /// Operations that may change something.
     #[serde(skip_serializing_if = "is_zero")]
     pub writes: u32,
+    /// Origins that single operations are at, where they have servers of their own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<String>,
 }
 
 fn is_zero(number: &u32) -> bool {
@@ -40,7 +43,14 @@ impl SpecSecurity {
             }
         }
         let writes = spec.operations.iter().filter(|operation| !operation.is_safe()).count();
-        Self { schemes: spec.security_schemes.clone(), ways, writes: u32::try_from(writes).unwrap_or(u32::MAX) }
+        let mut elsewhere: Vec<String> = Vec::new();
+        for origin in spec.operations.iter().filter_map(|operation| origin(operation.servers.first()?)) {
+            if elsewhere.len() < MAX_WAYS && !elsewhere.contains(&origin) {
+                elsewhere.push(origin);
+            }
+        }
+        let writes = u32::try_from(writes).unwrap_or(u32::MAX);
+        Self { schemes: spec.security_schemes.clone(), ways, writes, elsewhere }
     }
 
     pub fn is_empty(&self) -> bool {

@@ -106,6 +106,9 @@ pub(super) async fn target(
     let Some(base_url) = base else {
         return Ok(Err(error("NO_BASE_URL", "The document names no absolute server: set the connection's baseUrl.")));
     };
+    if let Some(why) = connection.approvals.blocks(&base_url) {
+        return Ok(Err(error("HOST_NOT_APPROVED", format!("Nothing is called: {why}."))));
+    }
     let parts = match connection.sending(needs) {
         Err(why) => return Ok(Err(error("AUTH_UNDECIDED", format!("It is not decided how to authenticate: {why}.")))),
         Ok(Sending::Lacking(words)) => {

@@ -65,6 +65,18 @@ pub struct PatchConnectionBody {
 
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApproveConnectionBody {}
+
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RejectConnectionBody {
+    /// Shown with the connection.
+    #[oai(validator(max_length = 500))]
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RefreshConnectionBody {
     /// A new document instead of the one that was fetched or uploaded before.
     pub spec: Option<Value>,
@@ -109,6 +121,7 @@ impl PatchConnectionBody {
             base_url: self.base_url,
             auth: Some(auth).filter(|auth| auth != present),
             active: self.status.map(|status| matches!(status, ConnectionStatusName::Active)),
+            ..ConnectionPatch::default()
         };
         Ok((patch, secret))
     }

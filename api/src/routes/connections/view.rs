@@ -165,6 +165,12 @@ pub struct ConnectionJson {
     pub credential_id: Option<String>,
     /// What to know before trusting this host.
     pub risks: Vec<String>,
+    /// `not_required`, `pending`, `approved` or `rejected`: may its hosts be called?
+    pub approval: String,
+    /// Why an admin rejected it, when that was said.
+    pub approval_reason: Option<String>,
+    /// Hosts at which nothing is called before an admin approves them.
+    pub waiting_hosts: Vec<String>,
     pub last_test: Option<TestJson>,
     pub created_at: Time,
     pub updated_at: Time,
@@ -233,6 +239,9 @@ impl From<ConnectionView> for ConnectionJson {
             auth_headers: headers(&view.auth),
             credential_id: view.credential_id.map(|id| id.to_string()),
             risks: view.risks,
+            approval: view.approvals.state().as_str().to_owned(),
+            approval_reason: view.approvals.reason,
+            waiting_hosts: view.approvals.waiting,
             last_test: view.last_test.map(Into::into),
             created_at: view.created_at.into(),
             updated_at: view.updated_at.into(),
