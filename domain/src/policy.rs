@@ -30,10 +30,14 @@ pub enum Permission {
     WebhookWrite,
     StatsRead,
     ProjectionRead,
+    /// The workspace's keys: versions and progress, never the keys.
+    KeyRead,
+    /// Rotate and destroy them.
+    KeyWrite,
 }
 
 impl Permission {
-    pub const ALL: [Permission; 22] = [
+    pub const ALL: [Permission; 24] = [
         Permission::SelfRead,
         Permission::ApiKeyRead,
         Permission::ApiKeyWrite,
@@ -56,6 +60,8 @@ impl Permission {
         Permission::WebhookWrite,
         Permission::StatsRead,
         Permission::ProjectionRead,
+        Permission::KeyRead,
+        Permission::KeyWrite,
     ];
 
     /// `resource:action`, as shown to people.
@@ -83,6 +89,8 @@ impl Permission {
             Permission::WebhookWrite => "webhook:write",
             Permission::StatsRead => "stats:read",
             Permission::ProjectionRead => "projection:read",
+            Permission::KeyRead => "key:read",
+            Permission::KeyWrite => "key:write",
         }
     }
 }
@@ -99,8 +107,8 @@ pub fn allows(role: Role, permission: Permission) -> bool {
         WorkflowExecute | ExecutionControl | PlanWrite => matches!(role, Owner | Admin | Manager | Member),
         CredentialWrite | WebhookWrite => matches!(role, Owner | Admin | Manager),
         ApiKeyRead => matches!(role, Owner | Admin | Auditor),
-        ApiKeyWrite | ConnectionApprove | OrganizationWrite => matches!(role, Owner | Admin),
-        LogRead | StatsRead | ProjectionRead => matches!(role, Owner | Admin | Auditor),
+        ApiKeyWrite | KeyWrite | ConnectionApprove | OrganizationWrite => matches!(role, Owner | Admin),
+        LogRead | StatsRead | ProjectionRead | KeyRead => matches!(role, Owner | Admin | Auditor),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod certificates;
 mod checkpoint;
 pub mod dispatcher;
 pub mod ingester;
+mod keeper;
 mod lock;
 pub mod nats;
 pub mod node;

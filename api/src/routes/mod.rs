@@ -8,6 +8,7 @@ mod connections;
 mod credentials;
 mod execution_view;
 mod executions;
+mod keys;
 mod logs;
 mod operations;
 mod organizations;
@@ -31,6 +32,7 @@ pub type Api = (
     organizations::OrganizationsApi,
     secrets::SecretsApi,
     credentials::CredentialsApi,
+    keys::KeysApi,
     workflows::WorkflowsApi,
     executions::ExecutionsApi,
     chat::ChatApi,
@@ -51,6 +53,7 @@ pub fn api() -> Api {
         organizations::OrganizationsApi,
         secrets::SecretsApi,
         credentials::CredentialsApi,
+        keys::KeysApi,
         workflows::WorkflowsApi,
         executions::ExecutionsApi,
         chat::ChatApi,
