@@ -21,13 +21,12 @@ use poem_openapi::{Object, Tags};
 use serde::Serialize;
 use serde_json::Value;
 
-/// Every noun's routes.
+/// Every noun's routes; a tuple holds 16 at most.
 pub type Api = (
     system::SystemApi,
     auth::AuthApi,
     api_keys::ApiKeysApi,
-    connections::ConnectionsApi,
-    connections::ConnectionCredentialsApi,
+    (connections::ConnectionsApi, connections::ConnectionCredentialsApi),
     operations::OperationsApi,
     organizations::OrganizationsApi,
     secrets::SecretsApi,
@@ -37,8 +36,7 @@ pub type Api = (
     executions::ExecutionsApi,
     chat::ChatApi,
     logs::LogsApi,
-    webhooks::WebhooksApi,
-    webhooks::DeliveriesApi,
+    (webhooks::WebhooksApi, webhooks::DeliveriesApi),
     admin::AdminApi,
 );
 
@@ -47,8 +45,7 @@ pub fn api() -> Api {
         system::SystemApi,
         auth::AuthApi,
         api_keys::ApiKeysApi,
-        connections::ConnectionsApi,
-        connections::ConnectionCredentialsApi,
+        (connections::ConnectionsApi, connections::ConnectionCredentialsApi),
         operations::OperationsApi,
         organizations::OrganizationsApi,
         secrets::SecretsApi,
@@ -58,8 +55,7 @@ pub fn api() -> Api {
         executions::ExecutionsApi,
         chat::ChatApi,
         logs::LogsApi,
-        webhooks::WebhooksApi,
-        webhooks::DeliveriesApi,
+        (webhooks::WebhooksApi, webhooks::DeliveriesApi),
         admin::AdminApi,
     )
 }
