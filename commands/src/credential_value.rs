@@ -28,7 +28,7 @@ pub(crate) fn check(
     let mut until = None;
     let text = value.expose_secret();
     match kind {
-        "api_keys" | "custom" => several(auth, kind, text, path, &mut faults),
+        "api_keys" | "custom" | "document" => until = several(app, auth, kind, text, path, &mut faults),
         "mtls" => until = certificate(app, text, path, &mut faults),
         "bearer" if !path.is_empty() => plain(kind, text, &format!("{path}token"), &mut faults),
         "basic" if !path.is_empty() => plain(kind, text, &format!("{path}password"), &mut faults),
@@ -52,22 +52,39 @@ fn plain(kind: &str, text: &str, field: &str, faults: &mut Faults) {
 }
 
 /// Values beside each other; each goes into a header, query parameter or cookie.
-fn several(auth: Option<&AuthScheme>, kind: &str, text: &str, path: &str, faults: &mut Faults) {
+fn several(
+    app: &App,
+    auth: Option<&AuthScheme>,
+    kind: &str,
+    text: &str,
+    path: &str,
+    faults: &mut Faults,
+) -> Option<DateTime<Utc>> {
     let Ok(values) = serde_json::from_str::<BTreeMap<String, String>>(text) else {
         faults.add(format!("{path}value"), "must be a JSON object of texts");
-        return;
+        return None;
     };
-    let field = |name: &str| if kind == "custom" { format!("{path}secrets.{name}") } else { format!("{path}keys") };
-    if values.is_empty() || text.len() > MAX_TEXT {
-        faults.add(field("*"), format!("must hold at least one value, and {MAX_TEXT} bytes at most"));
+    let field = |name: &str| match kind {
+        "custom" => format!("{path}secrets.{name}"),
+        "document" => format!("{path}schemes.{name}"),
+        _ => format!("{path}keys"),
+    };
+    let limit = if kind == "document" { MAX_CERTIFICATE } else { MAX_TEXT };
+    let mut until = None;
+    if values.is_empty() || text.len() > limit {
+        faults.add(field("*"), format!("must hold at least one value, and {limit} bytes at most"));
     }
     for (name, value) in &values {
         if value.is_empty() || value.chars().any(char::is_control) {
             let message = format!("the value of {name} is empty or holds line breaks or other control characters");
             faults.add(field(name), message);
         }
+        if kind == "document" && serde_json::from_str::<Certificate>(value).is_ok() {
+            let ends = certificate(app, value, &format!("{}.", field(name)), faults);
+            until = until.into_iter().chain(ends).min();
+        }
     }
-    let Some(auth) = auth else { return };
+    let Some(auth) = auth else { return until };
     let wanted = auth.slots();
     for name in wanted.iter().filter(|name| !values.contains_key(*name)) {
         faults.add(field(name), format!("has no value for {name}, which each request needs"));
@@ -75,6 +92,7 @@ fn several(auth: Option<&AuthScheme>, kind: &str, text: &str, path: &str, faults
     for name in values.keys().filter(|name| !wanted.contains(name)) {
         faults.add(field(name), format!("nothing uses {name}"));
     }
+    until
 }
 
 fn certificate(app: &App, text: &str, path: &str, faults: &mut Faults) -> Option<DateTime<Utc>> {

@@ -15,6 +15,7 @@ mod failure;
 pub mod idempotency;
 pub mod open;
 pub mod operation;
+pub mod organization;
 pub mod ports;
 mod specs;
 mod store_value;

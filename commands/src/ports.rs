@@ -22,9 +22,13 @@ pub struct Ports {
 }
 
 /// A first look at a URL that a user typed: what is forbidden by its looks is refused before it is stored.
+#[async_trait]
 pub trait AddressCheck: Send + Sync {
     /// `Err` says in words why requests to this URL will never be sent.
     fn check(&self, url: &str) -> Result<(), String>;
+
+    /// The host is, or resolves to, an address that is not public. A name that does not resolve is not.
+    async fn is_private(&self, url: &str) -> bool;
 }
 
 /// A look at a client certificate before it is stored.
@@ -46,6 +50,8 @@ pub struct TestTarget {
     /// Where the credential may go.
     pub credential_base: Option<String>,
     pub auth: AuthScheme,
+    /// The place of a single key is the document's, and may be another for each operation.
+    pub movable: bool,
     pub secret: Option<TestSecret>,
     pub spec: Option<Arc<SpecSummary>>,
 }

@@ -13,6 +13,10 @@ pub enum Permission {
     ConnectionWrite,
     /// Makes a call with the real credential.
     ConnectionTest,
+    /// Of hosts that wait for it.
+    ConnectionApprove,
+    OrganizationRead,
+    OrganizationWrite,
     CredentialRead,
     CredentialWrite,
     WorkflowRead,
@@ -33,13 +37,16 @@ pub enum Permission {
 }
 
 impl Permission {
-    pub const ALL: [Permission; 21] = [
+    pub const ALL: [Permission; 24] = [
         Permission::SelfRead,
         Permission::ApiKeyRead,
         Permission::ApiKeyWrite,
         Permission::ConnectionRead,
         Permission::ConnectionWrite,
         Permission::ConnectionTest,
+        Permission::ConnectionApprove,
+        Permission::OrganizationRead,
+        Permission::OrganizationWrite,
         Permission::CredentialRead,
         Permission::CredentialWrite,
         Permission::WorkflowRead,
@@ -66,6 +73,9 @@ impl Permission {
             Permission::ConnectionRead => "connection:read",
             Permission::ConnectionWrite => "connection:write",
             Permission::ConnectionTest => "connection:test",
+            Permission::ConnectionApprove => "connection:approve",
+            Permission::OrganizationRead => "organization:read",
+            Permission::OrganizationWrite => "organization:write",
             Permission::CredentialRead => "credential:read",
             Permission::CredentialWrite => "credential:write",
             Permission::WorkflowRead => "workflow:read",
@@ -91,13 +101,13 @@ pub fn allows(role: Role, permission: Permission) -> bool {
     use Role::*;
     match permission {
         SelfRead => true,
-        ConnectionRead | WorkflowRead | ExecutionRead => true,
+        ConnectionRead | WorkflowRead | ExecutionRead | OrganizationRead => true,
         CredentialRead | WebhookRead => true,
         ConnectionWrite | ConnectionTest | WorkflowWrite => matches!(role, Owner | Admin | Manager | Member),
         WorkflowExecute | ExecutionControl | PlanWrite => matches!(role, Owner | Admin | Manager | Member),
         CredentialWrite | WebhookWrite => matches!(role, Owner | Admin | Manager),
         ApiKeyRead => matches!(role, Owner | Admin | Auditor),
-        ApiKeyWrite | KeyWrite => matches!(role, Owner | Admin),
+        ApiKeyWrite | KeyWrite | ConnectionApprove | OrganizationWrite => matches!(role, Owner | Admin),
         LogRead | StatsRead | ProjectionRead | KeyRead => matches!(role, Owner | Admin | Auditor),
     }
 }

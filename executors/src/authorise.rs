@@ -75,8 +75,10 @@ fn put(
         AuthScheme::ApiKey { name, .. } => request.sensitive_header(name.as_str(), value.to_owned()),
         AuthScheme::Mtls => identify(request, value, opened)?,
         AuthScheme::Custom { headers } => fill(request, headers, value)?,
-        // Its keys are parts of their own.
-        AuthScheme::ApiKeys { .. } => return Err(Unusable::OtherShape),
+        // Each of theirs is a part of its own, or not decided.
+        AuthScheme::ApiKeys { .. } | AuthScheme::Document { .. } | AuthScheme::FromDocument { .. } => {
+            return Err(Unusable::OtherShape);
+        }
     })
 }
 

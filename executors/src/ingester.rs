@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use commands::{App, Context, Failure, connection};
 use domain::{
-    connection::{Connection, IngestionStatus, SpecChanges, SpecFacts, SpecSource},
+    connection::{Connection, IngestionStatus, SpecChanges, SpecFacts, SpecSecurity, SpecSource},
     ids::{ConnectionId, WorkspaceId},
     operation::{SpecProblem, SpecSummary},
 };
@@ -130,7 +130,10 @@ impl Ingester {
 
     async fn read(&self, connection: &Connection) -> Result<(Vec<u8>, Ingested), Vec<SpecProblem>> {
         let bytes = match &connection.source {
-            SpecSource::Url { url } => self.fetch(url).await.map_err(problem)?,
+            SpecSource::Url { url } => match connection.approvals.blocks(url) {
+                Some(why) => return Err(problem(format!("The document is not fetched: {why}."))),
+                None => self.fetch(url).await.map_err(problem)?,
+            },
             SpecSource::Upload { blob, .. } => self
                 .app
                 .store()
@@ -191,6 +194,7 @@ impl Ingester {
             None => SpecChanges { added: count(summary.operations.len()), ..SpecChanges::default() },
         };
         let facts = SpecFacts {
+            security: SpecSecurity::of(&summary),
             spec_hash,
             operations_hash,
             spec_version: summary.spec_version,

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use commands::ports::{ConnectionTester, TestReport, TestSecret, TestTarget};
-use domain::operation::{Operation, SpecSummary};
+use domain::{
+    connection::{Sending, security::needs},
+    operation::{Operation, SpecSummary},
+};
 use integrations::egress::{Egress, EgressError, OutboundRequest};
 
 use crate::{
@@ -20,7 +23,10 @@ impl ConnectionTester for Tester {
         let Some(base) = &target.base_url else {
             return report(false, "The connection has no base URL: set baseUrl.".into(), None, Duration::ZERO);
         };
-        let path = target.spec.as_deref().and_then(probe).map_or("", |o| o.path.as_str());
+        let spec = target.spec.as_deref();
+        let operation = spec.and_then(|spec| probe(spec, target.secret.is_some()));
+        let path = operation.map_or("", |o| o.path.as_str());
+        let needs = spec.zip(operation).and_then(|(spec, operation)| needs(spec, operation));
         let url = format!("{base}{path}");
         let foreign =
             target.secret.is_some() && target.credential_base.as_deref().is_none_or(|b| !same_origin(b, &url));
@@ -31,7 +37,15 @@ impl ConnectionTester for Tester {
         let mut request = OutboundRequest::get(url).timeout(Duration::from_secs(15)).max_response_bytes(1 << 20);
         if let Some(opened) = target.secret {
             let TestSecret { credential, version, value } = opened;
-            match authorise(request, &target.auth.parts(), &Opened { credential, version, value }) {
+            let parts = match target.auth.sending(needs.as_ref(), target.movable) {
+                Sending::Nothing => Vec::new(),
+                Sending::Parts(parts) => parts,
+                Sending::Lacking(words) => {
+                    let message = format!("GET {path} needs {words}, which the connection does not have.");
+                    return report(false, message, None, Duration::ZERO);
+                }
+            };
+            match authorise(request, &parts, &Opened { credential, version, value }) {
                 Ok(authorised) => request = authorised,
                 Err(unusable) => return report(false, unusable.to_string(), None, Duration::ZERO),
             }
@@ -48,12 +62,14 @@ impl ConnectionTester for Tester {
 }
 
 /// The first GET that needs nothing; the shortest path is the likeliest to be cheap.
-fn probe(spec: &SpecSummary) -> Option<&Operation> {
+fn probe(spec: &SpecSummary, with_credential: bool) -> Option<&Operation> {
+    let public = |o: &Operation| needs(spec, o).is_some_and(|needs| needs.is_empty());
     spec.operations
         .iter()
         .filter(|o| o.method == "GET" && !o.path.contains('{') && !o.deprecated)
         .filter(|o| !o.parameters.iter().any(|p| p.required))
-        .min_by_key(|o| o.path.len())
+        // One that is public would say nothing of the credential.
+        .min_by_key(|o| (with_credential && public(o), o.path.len()))
 }
 
 fn judge(status: u16, with_credential: bool) -> (bool, &'static str) {

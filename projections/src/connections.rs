@@ -2,7 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    connection::{AuthScheme, Connection, ConnectionEvent, IngestionStatus, SpecChanges, SpecFacts, SpecSource},
+    connection::{
+        Approvals, AuthScheme, Connection, ConnectionEvent, IngestionStatus, SpecChanges, SpecFacts, SpecSource,
+    },
     ids::{ConnectionId, CredentialId, WorkspaceId},
     operation::SpecProblem,
 };
@@ -71,6 +73,10 @@ row! {
         /// Why the last ingestion failed; empty after a good one.
         pub errors: Vec<SpecProblem>,
         pub risks: Vec<String>,
+        /// Hosts that wait for an admin, and what admins said.
+        pub approvals: Approvals,
+        /// Origins in a private range.
+        pub private: Vec<String>,
         pub last_test: Option<LastTest>,
         pub created_at: DateTime<Utc>,
         pub updated_at: DateTime<Utc>,
@@ -125,6 +131,7 @@ impl View for Connections {
         &[
             "connection.created",
             "connection.updated",
+            "connection.auth_resolved",
             "connection.credential_attached",
             "connection.credential_detached",
             "connection.refresh_requested",
@@ -132,6 +139,10 @@ impl View for Connections {
             "connection.spec_refreshed",
             "connection.ingestion_failed",
             "connection.tested",
+            "connection.private_range_noted",
+            "connection.approval_requested",
+            "connection.host_approved",
+            "connection.host_rejected",
             "connection.deleted",
         ]
     }
@@ -159,7 +170,9 @@ impl View for Connections {
             other => {
                 if let Some(row) = self.connections.change(&key) {
                     change(row, other, recorded.recorded_at);
-                    row.effective_base_url = effective_base_url(row);
+                    let connection = rebuilt(row);
+                    row.effective_base_url = connection.effective_base_url();
+                    row.risks = connection.risks();
                     row.version = recorded.sequence;
                 }
             }
@@ -192,12 +205,14 @@ fn created(item: &Item, event: &ConnectionEvent) -> Option<ConnectionView> {
         changes: None,
         errors: vec![],
         risks: risks.clone(),
+        approvals: Approvals::default(),
+        private: vec![],
         last_test: None,
         created_at: recorded.recorded_at,
         updated_at: recorded.recorded_at,
         version: recorded.sequence,
     };
-    row.effective_base_url = effective_base_url(&row);
+    row.effective_base_url = rebuilt(&row).effective_base_url();
     Some(row)
 }
 
@@ -215,6 +230,7 @@ fn change(row: &mut ConnectionView, event: &ConnectionEvent, at: DateTime<Utc>) 
                 None => row.status,
             };
         }
+        ConnectionEvent::AuthResolved { auth } => row.auth = auth.clone(),
         ConnectionEvent::CredentialAttached { credential_id } => row.credential_id = Some(*credential_id),
         ConnectionEvent::CredentialDetached { .. } => row.credential_id = None,
         ConnectionEvent::RefreshRequested { source } => {
@@ -238,6 +254,10 @@ fn change(row: &mut ConnectionView, event: &ConnectionEvent, at: DateTime<Utc>) 
             let (message, elapsed_ms) = (message.clone(), *elapsed_ms);
             row.last_test = Some(LastTest { ok: *ok, message, status: *status, elapsed_ms, tested_at: at });
         }
+        ConnectionEvent::PrivateRangeNoted { hosts } => row.private.extend(hosts.iter().cloned()),
+        ConnectionEvent::ApprovalRequested { .. }
+        | ConnectionEvent::HostApproved { .. }
+        | ConnectionEvent::HostRejected { .. } => row.approvals.evolve(event),
         ConnectionEvent::Created { .. } | ConnectionEvent::Deleted {} | ConnectionEvent::CredentialRead { .. } => {
             return;
         }
@@ -245,13 +265,14 @@ fn change(row: &mut ConnectionView, event: &ConnectionEvent, at: DateTime<Utc>) 
     row.updated_at = at;
 }
 
-/// The domain's own rule, on what it depends on.
-fn effective_base_url(row: &ConnectionView) -> Option<String> {
-    let connection = Connection {
+/// As the domain's own rules want it, with what they depend on.
+fn rebuilt(row: &ConnectionView) -> Connection {
+    Connection {
         base_url: row.base_url.clone(),
         facts: row.facts.clone(),
         source: row.source.clone(),
+        auth: row.auth.clone(),
+        private: row.private.clone(),
         ..Connection::default()
-    };
-    connection.effective_base_url()
+    }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::client::id;
+use crate::support::stub::Seen;
 use crate::support::tls::{Authority, TlsStub};
-use crate::support::{Client, Ledger, Server};
+use crate::support::{Client, Ledger, Reply, Server, Stub};
 
 /// A workflow of one call, and the connection's own path.
 async fn calling(client: &Client, connection: &Value, operation: Value) -> String {
@@ -150,5 +151,131 @@ async fn a_client_certificate_is_shown_to_a_server_that_demands_one() {
     assert_eq!(test["status"], "failed", "{test}");
     assert!(test["message"].as_str().unwrap().contains("certificate"), "{test}");
     assert_eq!(stub.shown().len(), 3);
+    server.finish().await;
+}
+
+/// An API whose operations are authorised in different ways.
+fn document(url: &str) -> Value {
+    let get = |id: &str, security: Value| {
+        let mut operation = json!({ "operationId": id, "responses": { "200": { "description": "ok" } } });
+        if !security.is_null() {
+            operation["security"] = security;
+        }
+        json!({ "get": operation })
+    };
+    json!({
+        "openapi": "3.0.3", "info": { "title": "ways", "version": "1" }, "servers": [{ "url": url }],
+        "security": [{ "key": [] }],
+        "components": { "securitySchemes": {
+            "key": { "type": "apiKey", "in": "query", "name": "their_key" },
+            "app": { "type": "apiKey", "in": "header", "name": "X-App" },
+            "oauth": { "type": "oauth2", "flows": {} },
+        } },
+        "paths": {
+            "/default": get("usual", Value::Null),
+            "/public": get("public", json!([])),
+            "/both": get("both", json!([{ "key": [], "app": [] }])),
+            "/token": get("token", json!([{ "oauth": ["read"] }])),
+        },
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_document_says_how_values_travel_and_what_each_operation_takes() {
+    let server = Server::start().await;
+    let maria = server.account("maria").await;
+    let client = &maria.client;
+    let stub = Stub::start(|_| Reply::json(200, &json!({}))).await;
+
+    // A value and no word about its place: the document's default decides.
+    let spec = document(stub.url());
+    let body = json!({ "name": "value", "spec": spec, "authConfig": { "value": "canary-one" } });
+    let connection = client.connect(body).await;
+    assert_eq!((&connection["authType"], &connection["authNote"]), (&json!("api_key"), &Value::Null), "{connection}");
+    assert_eq!(connection["authPlace"], json!({ "in": "query", "name": "their_key" }));
+    let used: Vec<_> = connection["securitySchemes"].as_array().unwrap().iter().map(|s| s["used"].clone()).collect();
+    assert_eq!(used, [json!(true), json!(false), json!(false)], "{connection}");
+
+    let usual = calling(client, &connection, json!({ "operationId": "usual" })).await;
+    client.execute(&usual, json!({})).await;
+    assert_eq!(stub.seen_at("GET /default")[0].query, "their_key=canary-one");
+    let reads = format!("/credentials/{}/reads", connection["credentialId"].as_str().unwrap());
+    let count = async || client.get(&reads).await.data(200)["reads"].as_array().unwrap().len();
+    assert_eq!(count().await, 1);
+    let public = calling(client, &connection, json!({ "operationId": "public" })).await;
+    assert_eq!(client.execute(&public, json!({})).await["status"], "completed");
+    assert_eq!(stub.seen_at("GET /public")[0].query, "");
+    assert_eq!(count().await, 1, "what is not sent is not read");
+
+    // What is needed together and is not there: a warning when it is saved, an error in words when it runs.
+    let step = json!({ "id": "fetch", "type": "api_call", "connectionId": id(&connection), "operationId": "both" });
+    let saved = client.post("/workflows", json!({ "name": "both", "steps": [step] })).await.data(201);
+    assert_eq!(saved["warnings"][0]["field"], "steps[0].connectionId", "{saved}");
+    assert!(saved["warnings"][0]["message"].as_str().unwrap().contains("app (header X-App)"), "{saved}");
+    let execution = client.execute(id(&saved), json!({})).await;
+    let error = &execution["steps"][0]["error"];
+    assert_eq!(error["code"], "CREDENTIAL_LACKING", "{execution}");
+    assert!(error["message"].as_str().unwrap().contains("key (query their_key) and app (header X-App)"), "{error}");
+    assert!(stub.seen_at("GET /both").is_empty());
+
+    // Values by scheme: each operation takes its own.
+    let schemes =
+        json!({ "key": { "value": "canary-k" }, "app": { "value": "canary-a" }, "oauth": { "value": "canary-t" } });
+    let body = json!({ "name": "schemes", "spec": spec, "authConfig": { "schemes": schemes } });
+    let created = client.post("/connections", body).await;
+    assert!(!created.text.contains("canary"), "{}", created.text);
+    let connection = client.ingested(id(&created.data(201))).await;
+    assert_eq!(connection["authType"], "document", "{connection}");
+    for operation in ["usual", "both", "token"] {
+        let workflow = calling(client, &connection, json!({ "operationId": operation })).await;
+        assert_eq!(client.execute(&workflow, json!({})).await["status"], "completed", "{operation}");
+    }
+    let both = &stub.seen_at("GET /both")[0];
+    assert_eq!((both.query.as_str(), both.header("x-app")), ("their_key=canary-k", Some("canary-a")));
+    let token = &stub.seen_at("GET /token")[0];
+    assert_eq!((token.query.as_str(), token.header("authorization")), ("", Some("Bearer canary-t")));
+
+    // A name that the document does not declare is said in words, and nothing is sent.
+    let body = json!({ "name": "typo", "spec": spec, "authConfig": { "schemes": { "kay": { "value": "v" } } } });
+    let connection = client.connect(body).await;
+    assert!(connection["authNote"].as_str().unwrap().contains("kay"), "{connection}");
+    let test = client.post(&format!("/connections/{}/test", id(&connection)), json!({})).await.data(200);
+    assert!(test["message"].as_str().unwrap().contains("kay"), "{test}");
+    let workflow = calling(client, &connection, json!({ "operationId": "token" })).await;
+    let execution = client.execute(&workflow, json!({})).await;
+    assert_eq!(execution["steps"][0]["error"]["code"], "AUTH_UNDECIDED", "{execution}");
+    assert_eq!(stub.seen_at("GET /token").len(), 1);
+    // Without a document there is nobody to say it.
+    let bare = json!({ "name": "x", "baseUrl": stub.url(), "authConfig": { "value": "v" } });
+    client.post("/connections", bare).await.names(&["authType"]);
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_credential_is_said_in_words() {
+    let server = Server::start().await;
+    let maria = server.account("maria").await;
+    let client = &maria.client;
+    let refuse = |seen: &Seen| match seen.header("authorization") {
+        Some("Bearer revoked") => Reply::json(401, &json!({ "error": "token revoked" })),
+        Some(_) => Reply::json(403, &json!({})),
+        None => Reply::json(401, &json!({})),
+    };
+    let stub = Stub::start(refuse).await;
+    let spec = document(stub.url());
+    for (auth, words) in [
+        (json!({ "authType": "bearer", "authConfig": { "token": "revoked" } }), "wrong, expired or revoked"),
+        (json!({ "authType": "bearer", "authConfig": { "token": "small" } }), "may not do this"),
+        (json!({}), "it wants oauth (bearer token), and the connection's authType is none"),
+    ] {
+        let mut body = json!({ "name": "refused", "spec": spec });
+        body.as_object_mut().unwrap().extend(auth.as_object().unwrap().clone());
+        let connection = client.connect(body).await;
+        let workflow = calling(client, &connection, json!({ "operationId": "token" })).await;
+        let execution = client.execute(&workflow, json!({})).await;
+        let message = execution["steps"][0]["error"]["message"].as_str().unwrap();
+        assert!(message.contains(words), "{message}");
+        assert_eq!(execution["steps"][0]["attempts"], 1, "a refusal is not asked again: {execution}");
+    }
     server.finish().await;
 }

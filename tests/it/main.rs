@@ -13,6 +13,7 @@ mod deliveries;
 mod docs;
 mod documents;
 mod faults;
+mod host_approval;
 mod jwt;
 mod metrics;
 mod planner_model;

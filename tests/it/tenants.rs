@@ -126,7 +126,10 @@ fn sample(path: &str, things: &BTreeMap<&'static str, String>) -> Value {
         ("/chat/execute", _) => json!({ "planId": things["plan"], "planHash": "x", "input": {} }),
         (_, "execute") => json!({ "input": {} }),
         (_, "resolve") => json!({ "outcome": "failed" }),
-        (_, "test" | "refresh" | "cancel" | "resend" | "pause" | "resume" | "retry") => json!({}),
+        (
+            _,
+            "test" | "refresh" | "approve" | "reject" | "current" | "cancel" | "resend" | "pause" | "resume" | "retry",
+        ) => json!({}),
         (_, "credentials") => json!({ "credentials": { "value": "x" } }),
         ("/secrets", _) => json!({ "name": "x", "value": "y" }),
         (_, "secrets") => json!({ "value": "y" }),

@@ -11,6 +11,7 @@ mod executions;
 mod keys;
 mod logs;
 mod operations;
+mod organizations;
 mod secrets;
 mod system;
 mod webhooks;
@@ -20,14 +21,14 @@ use poem_openapi::{Object, Tags};
 use serde::Serialize;
 use serde_json::Value;
 
-/// Every noun's routes.
+/// Every noun's routes; a tuple holds 16 at most.
 pub type Api = (
     system::SystemApi,
     auth::AuthApi,
     api_keys::ApiKeysApi,
-    connections::ConnectionsApi,
-    connections::ConnectionCredentialsApi,
+    (connections::ConnectionsApi, connections::ConnectionCredentialsApi),
     operations::OperationsApi,
+    organizations::OrganizationsApi,
     secrets::SecretsApi,
     credentials::CredentialsApi,
     keys::KeysApi,
@@ -35,8 +36,7 @@ pub type Api = (
     executions::ExecutionsApi,
     chat::ChatApi,
     logs::LogsApi,
-    webhooks::WebhooksApi,
-    webhooks::DeliveriesApi,
+    (webhooks::WebhooksApi, webhooks::DeliveriesApi),
     admin::AdminApi,
 );
 
@@ -45,9 +45,9 @@ pub fn api() -> Api {
         system::SystemApi,
         auth::AuthApi,
         api_keys::ApiKeysApi,
-        connections::ConnectionsApi,
-        connections::ConnectionCredentialsApi,
+        (connections::ConnectionsApi, connections::ConnectionCredentialsApi),
         operations::OperationsApi,
+        organizations::OrganizationsApi,
         secrets::SecretsApi,
         credentials::CredentialsApi,
         keys::KeysApi,
@@ -55,8 +55,7 @@ pub fn api() -> Api {
         executions::ExecutionsApi,
         chat::ChatApi,
         logs::LogsApi,
-        webhooks::WebhooksApi,
-        webhooks::DeliveriesApi,
+        (webhooks::WebhooksApi, webhooks::DeliveriesApi),
         admin::AdminApi,
     )
 }
@@ -83,6 +82,8 @@ pub(crate) enum Tag {
     ApiKeys,
     /// Authenticated instances of APIs, and the operations their documents describe.
     Connections,
+    /// What an organization decides for all its workspaces.
+    Organizations,
     /// The vault: values go in and are never returned.
     Secrets,
     /// Steps over connected APIs, in versions that never change.

@@ -8,7 +8,7 @@ use domain::{
 };
 use secrecy::SecretString;
 
-use super::check_address;
+use super::{approval::gate, check_address};
 use crate::{
     App, Context, Failure, Outcome, credential_value,
     unit::{Unit, fresh},
@@ -44,6 +44,7 @@ pub async fn create(app: &App, context: &Context, input: CreateConnection) -> Ou
     }
     let id: ConnectionId = app.new_id();
     let workspace = context.actor.workspace;
+    let gate = gate(app, workspace, &[input.spec_url.as_deref(), input.base_url.as_deref()]).await?;
     let source = match (input.spec_url, input.spec) {
         (Some(url), _) => SpecSource::Url { url },
         (None, Some(upload)) => store(app, context, upload).await?,
@@ -61,6 +62,7 @@ pub async fn create(app: &App, context: &Context, input: CreateConnection) -> Ou
             base_url: input.base_url,
             auth: input.auth.clone(),
             credential: credential_id,
+            gate,
         },
     )?;
     if let (Some(credential), Some(secret)) = (credential_id, &input.secret) {

@@ -6,7 +6,7 @@ use domain::{
     operation::SpecProblem,
 };
 
-use super::target;
+use super::{approval::gate, target};
 use crate::{App, Context, Failure, unit::change};
 
 /// The ingestion's number, by which its outcome is recorded. `None`: there is nothing to ingest (any more).
@@ -29,8 +29,10 @@ pub async fn record_spec(
     facts: SpecFacts,
     changes: SpecChanges,
 ) -> Result<(), Failure> {
-    let command =
-        |_: &Connection| Ok(ConnectionCommand::RecordSpec { number, facts: facts.clone(), changes: changes.clone() });
+    let gate = gate(app, context.actor.workspace, &[]).await?;
+    let command = |_: &Connection| {
+        Ok(ConnectionCommand::RecordSpec { number, facts: facts.clone(), changes: changes.clone(), gate: gate.clone() })
+    };
     change(app, context, target(id), None, command).await.map(|_| ())
 }
 

@@ -1,5 +1,6 @@
 //! Connections: create, change, refresh, test, delete; and what the ingester records.
 
+mod approval;
 mod create;
 mod delete;
 mod ingest;
@@ -7,6 +8,7 @@ mod refresh;
 mod test;
 mod update;
 
+pub use approval::{approve, reject};
 pub use create::{CreateConnection, Upload, create};
 pub use delete::delete;
 use domain::{

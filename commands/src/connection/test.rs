@@ -17,8 +17,13 @@ use crate::{
 pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<TestReport> {
     let connection = load(app, context.actor.workspace, id).await?.state;
     let base_url = connection.effective_base_url();
+    let blocked = base_url.as_deref().and_then(|base| connection.approvals.blocks(base));
+    let undecided = connection.undecided().map(|why| format!("It is not decided how to authenticate: {why}."));
+    let unable = blocked.map(|why| format!("Nothing is called: {why}.")).or(undecided);
     let mut secret = None;
-    if let Some(credential) = connection.credential {
+    // What is not sent is not read.
+    if let Some(credential) = connection.credential.filter(|_| unable.is_none() && !connection.auth.parts().is_empty())
+    {
         let version = app.store().load::<Credential>(credential.0).await?.state.version;
         let read = |_: &Connection| {
             Ok(ConnectionCommand::ReadCredential { credential, version, purpose: "connection_test".into() })
@@ -30,8 +35,14 @@ pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<Tes
     }
     let spec = app.spec_of(&connection).await?;
     let credential_base = connection.credential_base;
-    let report =
-        app.ports().tester.test(TestTarget { base_url, credential_base, auth: connection.auth, secret, spec }).await;
+    let movable = connection.wanted.is_some();
+    let report = match unable {
+        Some(message) => TestReport { ok: false, message, status: None, elapsed_ms: 0 },
+        None => {
+            let target = TestTarget { base_url, credential_base, auth: connection.auth, movable, secret, spec };
+            app.ports().tester.test(target).await
+        }
+    };
     let record = |_: &Connection| {
         Ok(ConnectionCommand::RecordTest {
             ok: report.ok,

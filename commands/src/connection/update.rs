@@ -5,7 +5,7 @@ use domain::{
     ids::ConnectionId,
 };
 
-use super::{check_address, target};
+use super::{approval::gate, check_address, target};
 use crate::{App, Context, Outcome, unit::change};
 
 pub async fn update(
@@ -13,9 +13,12 @@ pub async fn update(
     context: &Context,
     id: ConnectionId,
     expected_version: Option<i64>,
-    patch: ConnectionPatch,
+    mut patch: ConnectionPatch,
 ) -> Outcome<()> {
     check_address(app, "baseUrl", patch.base_url.as_deref())?;
+    if let Some(base) = &patch.base_url {
+        patch.gate = gate(app, context.actor.workspace, &[Some(base)]).await?;
+    }
     let command = |_: &Connection| Ok(ConnectionCommand::Update(patch.clone()));
     Ok(change(app, context, target(id), expected_version, command).await?.map(|_| ()))
 }

@@ -1,6 +1,7 @@
 //! A new workflow: version 1.
 
 use domain::{
+    error::FieldError,
     ids::WorkflowId,
     workflow::{Workflow, WorkflowCommand},
 };
@@ -20,7 +21,8 @@ pub struct CreateWorkflow {
     pub definition: Value,
 }
 
-pub async fn create(app: &App, context: &Context, input: CreateWorkflow) -> Outcome<WorkflowId> {
+/// With what can be saved, but will not work as it is.
+pub async fn create(app: &App, context: &Context, input: CreateWorkflow) -> Outcome<(WorkflowId, Vec<FieldError>)> {
     let saved = save(app, context.actor.workspace, Some(&input.name), &input.definition).await?;
     let id: WorkflowId = app.new_id();
     let mut unit = Unit::new(app, context).await?;
@@ -31,5 +33,5 @@ pub async fn create(app: &App, context: &Context, input: CreateWorkflow) -> Outc
         step_count: saved.step_count,
     };
     unit.stage(&mut fresh::<Workflow>(id.0), command)?;
-    unit.commit(id).await
+    unit.commit((id, saved.warnings)).await
 }

@@ -18,7 +18,7 @@ use domain::{
 pub(crate) use save::save;
 use serde_json::Value;
 pub use update::{UpdateWorkflow, update};
-pub use validate::validate;
+pub use validate::{Findings, validate};
 
 use crate::{App, Context, Failure};
 

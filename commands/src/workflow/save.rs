@@ -3,19 +3,22 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use domain::{
-    connection::{Connection, IngestionStatus},
+    connection::{AuthScheme, Connection, IngestionStatus, Sending, security},
     error::{Faults, FieldError, Rejection},
     ids::{ConnectionId, WorkspaceId},
     operation::SpecSummary,
-    workflow::{Definition, Version, check},
+    workflow::{Bindings, Definition, Version, check},
 };
 use serde_json::Value;
 
 use crate::{App, Failure};
 
+#[derive(Default)]
 pub(crate) struct Saved {
     pub definition_hash: String,
     pub step_count: u32,
+    /// What can be saved, but will not work as it is.
+    pub warnings: Vec<FieldError>,
 }
 
 /// `name` is checked along, so that all faults are told at once.
@@ -29,7 +32,7 @@ pub(crate) async fn save(
     if let Some(name) = name {
         faults.length("name", name, 1, 200);
     }
-    let Checked { version, step_count } = match checked(app, workspace, definition).await? {
+    let Checked { version, step_count, warnings } = match checked(app, workspace, definition).await? {
         Ok(checked) if faults.0.is_empty() => checked,
         Ok(_) => return Err(Rejection::invalid(faults.0).into()),
         Err(more) => {
@@ -39,7 +42,7 @@ pub(crate) async fn save(
     };
     let bytes = serde_json::to_vec(&version).map_err(|e| Failure::Internal(e.to_string()))?;
     let definition_hash = app.store().put_blob(workspace.0, &bytes).await?;
-    Ok(Saved { definition_hash, step_count })
+    Ok(Saved { definition_hash, step_count, warnings })
 }
 
 /// A definition without fault.
@@ -47,6 +50,7 @@ pub(crate) struct Checked {
     /// As it will be stored.
     pub version: Version,
     pub step_count: u32,
+    pub warnings: Vec<FieldError>,
 }
 
 /// All faults at once, or the version as it will be stored.
@@ -61,6 +65,7 @@ pub(crate) async fn checked(
     };
     let mut specs: BTreeMap<ConnectionId, Option<Arc<SpecSummary>>> = BTreeMap::new();
     let mut faults = Vec::new();
+    let mut connected: BTreeMap<ConnectionId, Connection> = BTreeMap::new();
     for id in parsed.connections() {
         let loaded = app.store().load::<Connection>(id.0).await?;
         let connection = loaded.state;
@@ -80,6 +85,7 @@ pub(crate) async fn checked(
                 specs.insert(id, Some(app.spec(&facts.operations_hash).await?));
             }
         }
+        connected.insert(id, connection);
     }
     if !faults.is_empty() {
         return Ok(Err(faults));
@@ -87,6 +93,7 @@ pub(crate) async fn checked(
     let connections = specs.iter().map(|(id, spec)| (*id, spec.as_deref())).collect();
     Ok(check::check(&parsed, &connections).map(|bindings| Checked {
         step_count: count(&parsed),
+        warnings: unauthorised(&parsed, &bindings, &connected),
         version: Version { definition: parsed.to_json(), bindings },
     }))
 }
@@ -95,4 +102,32 @@ fn count(definition: &Definition) -> u32 {
     let mut count = 0;
     definition.walk(&mut |_| count += 1);
     count
+}
+
+/// Calls that need what their connection does not have.
+fn unauthorised(
+    definition: &Definition,
+    bindings: &Bindings,
+    connections: &BTreeMap<ConnectionId, Connection>,
+) -> Vec<FieldError> {
+    let mut warnings = Vec::new();
+    for (path, step, call) in definition.calls() {
+        let Some(connection) = connections.get(&call.connection_id) else { continue };
+        let needs = bindings.get(&step.id).and_then(|binding| binding.security.as_ref());
+        let lacking = match connection.sending(needs) {
+            Err(why) => Some(format!("it is not decided how the connection authenticates: {why}")),
+            Ok(Sending::Lacking(words)) => {
+                Some(format!("the operation needs {words}; the connection has {}", connection.auth.as_str()))
+            }
+            Ok(Sending::Nothing) if connection.auth == AuthScheme::None => needs
+                .filter(|needs| !needs.is_empty() && needs.iter().all(|way| !way.is_empty()))
+                .map(|needs| format!("the operation needs {}; the connection has none", security::in_words(needs))),
+            Ok(Sending::Parts(_)) if connection.credential.is_none() => {
+                Some("the connection has no credential yet: store one before the workflow runs".to_owned())
+            }
+            Ok(_) => None,
+        };
+        warnings.extend(lacking.map(|message| FieldError::new(format!("{path}.connectionId"), message)));
+    }
+    warnings
 }

@@ -6,7 +6,17 @@ use serde_json::Value;
 use super::save::checked;
 use crate::{App, Context, Failure};
 
-/// Every fault with its JSON path; empty when it could be saved.
-pub async fn validate(app: &App, context: &Context, definition: &Value) -> Result<Vec<FieldError>, Failure> {
-    Ok(checked(app, context.actor.workspace, definition).await?.err().unwrap_or_default())
+/// Each with its JSON path.
+pub struct Findings {
+    /// Empty when it could be saved.
+    pub errors: Vec<FieldError>,
+    /// What would not work as it is.
+    pub warnings: Vec<FieldError>,
+}
+
+pub async fn validate(app: &App, context: &Context, definition: &Value) -> Result<Findings, Failure> {
+    Ok(match checked(app, context.actor.workspace, definition).await? {
+        Ok(checked) => Findings { errors: Vec::new(), warnings: checked.warnings },
+        Err(errors) => Findings { errors, warnings: Vec::new() },
+    })
 }

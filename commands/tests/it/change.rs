@@ -31,7 +31,12 @@ use crate::postgres::Database;
 /// The outside, which no command here asks.
 struct Nobody;
 
+#[async_trait]
 impl AddressCheck for Nobody {
+    async fn is_private(&self, _: &str) -> bool {
+        false
+    }
+
     fn check(&self, url: &str) -> Result<(), String> {
         Err(format!("{url} is outside"))
     }
@@ -172,6 +177,7 @@ async fn what_the_cached_state_would_leave_as_it_is_is_decided_on_the_present_on
         base_url: None,
         auth: AuthScheme::None,
         credential: None,
+        gate: Default::default(),
     };
     let id = made::<Connection>(&here, create).await;
     let begin = || ConnectionCommand::StartIngestion { executor: "elsewhere".into() };

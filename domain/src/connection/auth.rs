@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::template;
+use super::{
+    resolve::{NamedValue, Wanted},
+    template,
+};
 use crate::{error::Faults, operation::ParameterLocation};
 
 /// More than this many keys or headers are nobody's.
@@ -33,6 +36,18 @@ pub enum AuthScheme {
     Mtls,
     /// Headers made of texts and secrets; the credential is a JSON object of values by the secrets' names.
     Custom { headers: Vec<HeaderTemplate> },
+    /// Schemes that the document declares; the credential is a JSON object of values by their names. Each call takes
+    /// those that it needs.
+    Document { schemes: Vec<NamedScheme> },
+    /// The document is to decide; see `connection.auth_resolved`.
+    FromDocument { wanted: Wanted },
+}
+
+/// A scheme under the document's name for it: `ApiKey`, `Bearer`, `Basic` or `Mtls`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NamedScheme {
+    pub name: String,
+    pub auth: AuthScheme,
 }
 
 /// Where one API key travels.
@@ -76,7 +91,7 @@ pub struct Certificate {
 pub struct Part {
     /// `None`: the credential's whole text is the value; else the name in the credential's JSON object.
     pub slot: Option<String>,
-    /// Never `ApiKeys`: each key is a part of its own.
+    /// Never one of several: each key and each scheme is a part of its own.
     pub auth: AuthScheme,
 }
 
@@ -90,6 +105,8 @@ impl AuthScheme {
             AuthScheme::Basic => "basic",
             AuthScheme::Mtls => "mtls",
             AuthScheme::Custom { .. } => "custom",
+            AuthScheme::Document { .. } => "document",
+            AuthScheme::FromDocument { wanted } => wanted.as_str(),
         }
     }
 
@@ -104,7 +121,10 @@ impl AuthScheme {
     /// Everything that goes on a request.
     pub fn parts(&self) -> Vec<Part> {
         match self {
-            AuthScheme::None => Vec::new(),
+            AuthScheme::None | AuthScheme::FromDocument { .. } => Vec::new(),
+            AuthScheme::Document { schemes } => {
+                schemes.iter().map(|s| Part { slot: Some(s.name.clone()), auth: s.auth.clone() }).collect()
+            }
             AuthScheme::ApiKeys { keys } => keys
                 .iter()
                 .map(|key| Part {
@@ -127,6 +147,8 @@ impl AuthScheme {
                 names.dedup();
                 names
             }
+            AuthScheme::Document { schemes } => schemes.iter().map(|scheme| scheme.name.clone()).collect(),
+            AuthScheme::FromDocument { wanted } => wanted.slots(),
             _ => Vec::new(),
         }
     }
@@ -137,7 +159,8 @@ impl AuthScheme {
             AuthScheme::ApiKey { location, name } => check_key(*location, name, "authConfig.", faults),
             AuthScheme::ApiKeys { keys } => check_keys(keys, faults),
             AuthScheme::Custom { headers } => check_headers(headers, faults),
-            AuthScheme::None | AuthScheme::Bearer | AuthScheme::Basic | AuthScheme::Mtls => {}
+            AuthScheme::FromDocument { wanted: Wanted::Schemes { values } } => check_values(values, faults),
+            _ => {}
         }
     }
 }
@@ -152,6 +175,15 @@ fn check_keys(keys: &[KeyPlace], faults: &mut Faults) {
         if keys[..index].iter().any(|other| other.slot() == key.slot()) {
             faults.add(format!("{path}name"), "is there twice at the same place");
         }
+    }
+}
+
+fn check_values(values: &[NamedValue], faults: &mut Faults) {
+    if values.is_empty() || values.len() > MAX_KEYS {
+        faults.add("authConfig.schemes", format!("must have 1 to {MAX_KEYS} entries"));
+    }
+    if values.iter().any(|value| value.name.is_empty() || value.name.len() > 200) {
+        faults.add("authConfig.schemes", "must be named as in the document's securitySchemes");
     }
 }
 

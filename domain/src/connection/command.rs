@@ -1,6 +1,9 @@
 //! What can be asked of a connection.
 
-use super::{AuthScheme, Connection, ConnectionEvent, IngestionStatus, SpecChanges, SpecFacts, SpecSource};
+use super::{
+    AuthScheme, Connection, ConnectionEvent, Gate, IngestionStatus, SpecChanges, SpecFacts, SpecSource, Wanted,
+    approval,
+};
 use crate::{
     error::{Code, Faults, Rejection},
     ids::CredentialId,
@@ -15,6 +18,8 @@ pub struct ConnectionPatch {
     pub base_url: Option<String>,
     pub auth: Option<AuthScheme>,
     pub active: Option<bool>,
+    /// What is known of the hosts that come with it.
+    pub gate: Gate,
 }
 
 #[derive(Debug)]
@@ -26,6 +31,7 @@ pub enum ConnectionCommand {
         base_url: Option<String>,
         auth: AuthScheme,
         credential: Option<CredentialId>,
+        gate: Gate,
     },
     Update(ConnectionPatch),
     AttachCredential {
@@ -50,6 +56,13 @@ pub enum ConnectionCommand {
         number: u32,
         facts: SpecFacts,
         changes: SpecChanges,
+        gate: Gate,
+    },
+    /// Of every host that waits or was rejected.
+    Approve,
+    /// Of every host that waits; of those approved before when none does.
+    Reject {
+        reason: Option<String>,
     },
     FailIngestion {
         number: u32,
@@ -71,8 +84,11 @@ pub enum ConnectionCommand {
 
 pub(super) fn decide(state: &Connection, command: ConnectionCommand) -> Result<Vec<ConnectionEvent>, Rejection> {
     use ConnectionCommand::*;
-    if let Create { name, description, source, base_url, auth, credential } = command {
-        return create(state, name, description, source, base_url, auth, credential);
+    if let Create { name, description, source, base_url, auth, credential, gate } = command {
+        let mut events = create(state, name, description, source.clone(), base_url.clone(), auth, credential)?;
+        events.extend(approval::note(&[], &gate));
+        events.extend(approval::ask(&state.approvals, &gate, &source, base_url.as_deref(), None));
+        return Ok(events);
     }
     if !state.is_live() {
         return Err(Rejection::not_found(Code::ConnectionNotFound, "connection"));
@@ -95,9 +111,16 @@ pub(super) fn decide(state: &Connection, command: ConnectionCommand) -> Result<V
             }
             _ => Ok(vec![]),
         },
-        RecordSpec { number, facts, changes } if state.ingests(number) => {
-            Ok(vec![ConnectionEvent::SpecRefreshed { facts, changes }])
+        RecordSpec { number, facts, changes, gate } if state.ingests(number) => {
+            let resolved = decided(state.wanted.as_ref(), &state.auth, &facts);
+            let asked = approval::ask(&state.approvals, &gate, &state.source, state.base_url.as_deref(), Some(&facts));
+            let mut events = vec![ConnectionEvent::SpecRefreshed { facts, changes }];
+            events.extend(resolved);
+            events.extend(asked);
+            Ok(events)
         }
+        Approve => Ok(approval::approve(state)),
+        Reject { reason } => approval::reject(state, reason),
         FailIngestion { number, errors } if state.ingests(number) => {
             Ok(vec![ConnectionEvent::IngestionFailed { errors }])
         }
@@ -119,7 +142,7 @@ fn create(
     description: Option<String>,
     source: SpecSource,
     base_url: Option<String>,
-    auth: AuthScheme,
+    mut auth: AuthScheme,
     credential_id: Option<CredentialId>,
 ) -> Result<Vec<ConnectionEvent>, Rejection> {
     if state.created {
@@ -135,20 +158,42 @@ fn create(
         faults.add("specUrl", "a connection needs specUrl, an uploaded spec, or at least a baseUrl");
     }
     auth.check(&mut faults);
+    decide_without(&source, &mut auth, &mut faults);
     check_tls(&mut faults, base_url.as_deref(), &auth);
     faults.into_result()?;
-    let risks = risks(&source, base_url.as_deref(), &auth);
+    let made = Connection { source, base_url, auth, ..Connection::default() };
+    let risks = made.risks();
+    let Connection { source, base_url, auth, .. } = made;
     Ok(vec![ConnectionEvent::Created { name, description, source, base_url, auth, credential_id, risks }])
 }
 
-fn update(state: &Connection, patch: ConnectionPatch) -> Result<Vec<ConnectionEvent>, Rejection> {
+/// Without a document nothing is left to decide later.
+fn decide_without(source: &SpecSource, auth: &mut AuthScheme, faults: &mut Faults) {
+    let AuthScheme::FromDocument { wanted } = &*auth else { return };
+    if *source != SpecSource::None {
+        return;
+    }
+    match wanted.resolve(None) {
+        Ok(resolved) => *auth = resolved,
+        Err(why) => faults.add("authType", why),
+    }
+}
+
+/// What a document makes of it, when that is something else than before.
+fn decided(wanted: Option<&Wanted>, present: &AuthScheme, facts: &SpecFacts) -> Option<ConnectionEvent> {
+    let auth = wanted?.resolve(Some(&facts.security)).ok()?;
+    (auth != *present).then_some(ConnectionEvent::AuthResolved { auth })
+}
+
+fn update(state: &Connection, mut patch: ConnectionPatch) -> Result<Vec<ConnectionEvent>, Rejection> {
     let mut faults = Faults::default();
     if let Some(name) = &patch.name {
         faults.length("name", name, 1, 200);
     }
     check_url(&mut faults, "baseUrl", patch.base_url.as_deref());
-    if let Some(auth) = &patch.auth {
+    if let Some(auth) = &mut patch.auth {
         auth.check(&mut faults);
+        decide_without(&state.source, auth, &mut faults);
     }
     let (base_url, auth) =
         (patch.base_url.as_ref().or(state.base_url.as_ref()), patch.auth.as_ref().unwrap_or(&state.auth));
@@ -158,12 +203,24 @@ fn update(state: &Connection, patch: ConnectionPatch) -> Result<Vec<ConnectionEv
     let name = patch.name.filter(|n| *n != state.name);
     let description = patch.description.filter(|d| state.description.as_ref() != Some(d));
     let base_url = patch.base_url.filter(|b| state.base_url.as_ref() != Some(b));
-    let auth = patch.auth.filter(|a| *a != state.auth);
+    let asked = |auth: &AuthScheme| matches!(auth, AuthScheme::FromDocument { wanted } if state.wanted.as_ref() == Some(wanted));
+    let auth = patch.auth.filter(|a| *a != state.auth && !asked(a));
     let active = patch.active.filter(|a| *a != state.active);
     if name.is_none() && description.is_none() && base_url.is_none() && auth.is_none() && active.is_none() {
         return Ok(vec![]);
     }
-    Ok(vec![ConnectionEvent::Updated { name, description, base_url, auth, active }])
+    let mut resolved = None;
+    if let (Some(auth @ AuthScheme::FromDocument { wanted }), Some(facts)) = (&auth, &state.facts) {
+        resolved = decided(Some(wanted), auth, facts);
+    }
+    let moved = base_url.clone();
+    let mut events = vec![ConnectionEvent::Updated { name, description, base_url, auth, active }];
+    events.extend(resolved);
+    if let Some(base) = moved {
+        events.extend(approval::note(&state.private, &patch.gate));
+        events.extend(approval::ask(&state.approvals, &patch.gate, &state.source, Some(&base), None));
+    }
+    Ok(events)
 }
 
 fn refresh(state: &Connection, source: Option<SpecSource>) -> Result<Vec<ConnectionEvent>, Rejection> {
@@ -200,16 +257,4 @@ fn check_tls(faults: &mut Faults, base_url: Option<&str>, auth: &AuthScheme) {
     if *auth == AuthScheme::Mtls && base_url.is_some_and(|url| url.starts_with("http://")) {
         faults.add("baseUrl", "must be https: a client certificate is shown in a TLS handshake only");
     }
-}
-
-fn risks(source: &SpecSource, base_url: Option<&str>, auth: &AuthScheme) -> Vec<String> {
-    let mut risks = Vec::new();
-    let spec_url = if let SpecSource::Url { url } = source { Some(url.as_str()) } else { None };
-    if [base_url, spec_url].into_iter().flatten().any(|u| u.starts_with("http://")) {
-        risks.push("plain HTTP: requests and credentials travel unencrypted".to_owned());
-    }
-    if *auth == AuthScheme::None {
-        risks.push("no authentication: anybody can call this API as you do".to_owned());
-    }
-    risks
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AuthScheme, SpecSource};
+use super::{AuthScheme, SpecSecurity, SpecSource};
 use crate::{event::events, ids::CredentialId, operation::SpecProblem};
 
 /// What the ingester found in a document; the document and its operations are blobs named by hash.
@@ -28,6 +28,8 @@ pub struct SpecFacts {
     /// The first 50; `warning_count` has them all.
     pub warnings: Vec<SpecProblem>,
     pub warning_count: u32,
+    #[serde(default, skip_serializing_if = "SpecSecurity::is_empty")]
+    pub security: SpecSecurity,
 }
 
 fn is_zero(number: &u32) -> bool {
@@ -79,6 +81,8 @@ events! {
             #[serde(default, skip_serializing_if = "Option::is_none")]
             active: Option<bool>,
         },
+        /// The document decided what `FromDocument` left to it.
+        "connection.auth_resolved" v "1" = AuthResolved { auth: AuthScheme },
         "connection.credential_attached" v "1" = CredentialAttached { credential_id: CredentialId },
         "connection.credential_detached" v "1" = CredentialDetached { credential_id: CredentialId },
         "connection.refresh_requested" v "1" = RefreshRequested { source: SpecSource },
@@ -90,6 +94,16 @@ events! {
         },
         "connection.spec_refreshed" v "1" = SpecRefreshed { facts: SpecFacts, changes: SpecChanges },
         "connection.ingestion_failed" v "1" = IngestionFailed { errors: Vec<SpecProblem> },
+        /// A host is in a private range: a note, not a refusal.
+        "connection.private_range_noted" v "1" = PrivateRangeNoted { hosts: Vec<String> },
+        /// Hosts that nobody has approved: nothing is called there before somebody does.
+        "connection.approval_requested" v "1" = ApprovalRequested { hosts: Vec<String> },
+        "connection.host_approved" v "1" = HostApproved { hosts: Vec<String> },
+        "connection.host_rejected" v "1" = HostRejected {
+            hosts: Vec<String>,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            reason: Option<String>,
+        },
         "connection.tested" v "1" = Tested {
             ok: bool,
             /// In words: what was tried and what is wrong.

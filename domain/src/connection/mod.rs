@@ -1,15 +1,23 @@
 //! A connection: an authenticated instance of an API, with or without an OpenAPI document.
 
+mod approval;
 mod auth;
+#[cfg(test)]
+mod auth_tests;
 mod command;
 mod event;
+mod resolve;
+pub mod security;
 pub mod template;
 #[cfg(test)]
 mod tests;
 
-pub use auth::{AuthScheme, Certificate, HeaderTemplate, KeyPlace, Part};
+pub use approval::{Approval, Approvals, Gate, origin};
+pub use auth::{AuthScheme, Certificate, HeaderTemplate, KeyPlace, NamedScheme, Part};
 pub use command::{ConnectionCommand, ConnectionPatch};
 pub use event::{ConnectionEvent, SpecChanges, SpecFacts};
+pub use resolve::{NamedValue, Shape, Wanted};
+pub use security::{Needs, Sending, SpecSecurity};
 use serde::{Deserialize, Serialize};
 
 use crate::{aggregate::aggregate, ids::CredentialId, operation::SpecProblem};
@@ -63,7 +71,11 @@ pub struct Connection {
     pub source: SpecSource,
     /// As the user gave it; see `effective_base_url`.
     pub base_url: Option<String>,
+    /// As it is sent; `FromDocument` as long as the document has not decided.
     pub auth: AuthScheme,
+    /// What the document decided, or is to: it does so again when it is read again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<Wanted>,
     pub credential: Option<CredentialId>,
     /// The base URL the credential was stored for; it goes to that origin and to no other. Absent while the document
     /// that will name it is not read yet.
@@ -76,6 +88,16 @@ pub struct Connection {
     pub ingestions: u32,
     pub facts: Option<SpecFacts>,
     pub errors: Vec<SpecProblem>,
+    /// Hosts that wait for an admin, and what admins said.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub approvals: Approvals,
+    /// Origins that were in a private range when they were given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub private: Vec<String>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Connection {
@@ -97,7 +119,33 @@ impl Connection {
         absolute(server, &self.source)
     }
 
+    /// What goes on a call with these needs, or why that cannot be told.
+    pub fn sending(&self, needs: Option<&Needs>) -> Result<Sending, String> {
+        if let Some(why) = self.undecided() {
+            return Err(why);
+        }
+        Ok(self.auth.sending(needs, self.wanted.is_some()))
+    }
+
+    /// Why it is not known how requests are authenticated; `None` when it is.
+    pub fn undecided(&self) -> Option<String> {
+        let AuthScheme::FromDocument { wanted } = &self.auth else { return None };
+        match &self.facts {
+            None => Some("the document that says how to authenticate has not been read yet".to_owned()),
+            Some(facts) => wanted.resolve(Some(&facts.security)).err(),
+        }
+    }
+
+    fn set_auth(&mut self, auth: AuthScheme) {
+        self.wanted = match &auth {
+            AuthScheme::FromDocument { wanted } => Some(wanted.clone()),
+            _ => None,
+        };
+        self.auth = auth;
+    }
+
     fn evolve(&mut self, event: ConnectionEvent) {
+        self.approvals.evolve(&event);
         match event {
             ConnectionEvent::Created { name, description, source, base_url, auth, credential_id, .. } => {
                 self.created = true;
@@ -108,7 +156,7 @@ impl Connection {
                 self.description = description;
                 self.source = source;
                 self.base_url = base_url;
-                self.auth = auth;
+                self.set_auth(auth);
                 self.credential = credential_id;
                 self.credential_base = self.base_url.as_deref().map(trimmed);
             }
@@ -116,9 +164,12 @@ impl Connection {
                 self.name = name.unwrap_or_else(|| std::mem::take(&mut self.name));
                 self.description = description.or(self.description.take());
                 self.base_url = base_url.or(self.base_url.take());
-                self.auth = auth.unwrap_or_else(|| std::mem::take(&mut self.auth));
+                if let Some(auth) = auth {
+                    self.set_auth(auth);
+                }
                 self.active = active.unwrap_or(self.active);
             }
+            ConnectionEvent::AuthResolved { auth } => self.auth = auth,
             ConnectionEvent::CredentialAttached { credential_id } => {
                 self.credential = Some(credential_id);
                 self.credential_base = self.effective_base_url();
@@ -151,7 +202,12 @@ impl Connection {
                 self.errors = errors;
             }
             ConnectionEvent::Deleted {} => self.deleted = true,
-            ConnectionEvent::Tested { .. } | ConnectionEvent::CredentialRead { .. } => {}
+            ConnectionEvent::PrivateRangeNoted { hosts } => self.private.extend(hosts),
+            ConnectionEvent::ApprovalRequested { .. }
+            | ConnectionEvent::HostApproved { .. }
+            | ConnectionEvent::HostRejected { .. }
+            | ConnectionEvent::Tested { .. }
+            | ConnectionEvent::CredentialRead { .. } => {}
         }
     }
 }

@@ -15,6 +15,7 @@ fn create(source: SpecSource, base_url: Option<&str>, auth: AuthScheme) -> Conne
         base_url: base_url.map(Into::into),
         auth,
         credential: None,
+        gate: Gate::default(),
     }
 }
 
@@ -41,6 +42,7 @@ fn creation_names_every_wrong_field() {
             base_url: Some("https://user:pw@example.test".into()),
             auth: AuthScheme::ApiKey { location: ParameterLocation::Path, name: "a b".into() },
             credential: None,
+            gate: Gate::default(),
         })
         .inspect_result()
         .unwrap_err();
@@ -85,7 +87,12 @@ fn an_outcome_is_its_own_ingestions_and_no_later_ones() {
     // A new document was given while the old one was read.
     let refreshed = ConnectionEvent::RefreshRequested { source: other };
     let replaced = || vec![created(source()), started("a", 1), refreshed.clone(), started("a", 2)];
-    let late = ConnectionCommand::RecordSpec { number: 1, facts: facts("/"), changes: SpecChanges::default() };
+    let late = ConnectionCommand::RecordSpec {
+        number: 1,
+        facts: facts("/"),
+        changes: SpecChanges::default(),
+        gate: Gate::default(),
+    };
     Connections::with(()).given(replaced()).when(late).then_expect_events(vec![]);
     Connections::with(()).given(replaced()).when(fail(2)).then_expect_events(vec![failed()]);
     // Events from before the numbers count by themselves.
@@ -97,6 +104,10 @@ fn an_outcome_is_its_own_ingestions_and_no_later_ones() {
 }
 
 fn facts(server: &str) -> SpecFacts {
+    secured(server, SpecSecurity::default())
+}
+
+pub(super) fn secured(server: &str, security: SpecSecurity) -> SpecFacts {
     SpecFacts {
         spec_hash: String::new(),
         operations_hash: String::new(),
@@ -111,6 +122,7 @@ fn facts(server: &str) -> SpecFacts {
         servers: vec![server.into()],
         warnings: vec![],
         warning_count: 0,
+        security,
     }
 }
 

@@ -46,7 +46,7 @@ pub enum CredentialCommand {
 }
 
 /// What a credential may hold: values of a connection's scheme, or free text (`secret`).
-pub const KINDS: [&str; 7] = ["api_key", "api_keys", "bearer", "basic", "mtls", "custom", "secret"];
+pub const KINDS: [&str; 8] = ["api_key", "api_keys", "bearer", "basic", "mtls", "custom", "document", "secret"];
 
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Credential {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::definition::*;
 use crate::{
+    connection::security,
     error::{Faults, FieldError},
     expression,
     ids::ConnectionId,
@@ -183,7 +184,7 @@ impl Checker<'_> {
         match find(spec, call) {
             Ok(operation) => {
                 self.parameters(spec, operation, call, path);
-                self.bindings.insert(id.to_owned(), binding(operation));
+                self.bindings.insert(id.to_owned(), binding(spec, operation));
             }
             Err((field, message)) => self.faults.add(format!("{path}.{field}"), message),
         }
@@ -339,7 +340,7 @@ fn nearest(spec: &SpecSummary, wanted: &str) -> String {
     best.map_or_else(String::new, |o| format!("; did you mean {} {}?", o.method, o.path))
 }
 
-fn binding(operation: &Operation) -> Binding {
+fn binding(spec: &SpecSummary, operation: &Operation) -> Binding {
     Binding {
         method: operation.method.clone(),
         path: operation.path.clone(),
@@ -348,6 +349,7 @@ fn binding(operation: &Operation) -> Binding {
         server: operation.servers.first().cloned(),
         idempotency_header: operation.idempotency_header().map(str::to_owned),
         summary: operation.summary.clone(),
+        security: security::needs(spec, operation),
     }
 }
 

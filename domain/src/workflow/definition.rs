@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::{ids::ConnectionId, operation::ParameterLocation};
+use crate::{connection::Needs, ids::ConnectionId, operation::ParameterLocation};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Definition {
@@ -130,9 +130,33 @@ pub struct Binding {
     pub idempotency_header: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
+    /// What the operation needs to be authorised, where the document says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security: Option<Needs>,
 }
 
 impl Definition {
+    /// Every call with its JSON path (`steps[0].then[1]`), in order.
+    pub fn calls(&self) -> Vec<(String, &Step, &ApiCall)> {
+        fn go<'a>(steps: &'a [Step], path: &str, found: &mut Vec<(String, &'a Step, &'a ApiCall)>) {
+            for (index, step) in steps.iter().enumerate() {
+                let path = format!("{path}[{index}]");
+                match &step.kind {
+                    StepKind::ApiCall(call) => found.push((path, step, call)),
+                    StepKind::Condition { then, otherwise, .. } => {
+                        go(then, &format!("{path}.then"), found);
+                        go(otherwise, &format!("{path}.else"), found);
+                    }
+                    StepKind::Loop { steps, .. } => go(steps, &format!("{path}.steps"), found),
+                    StepKind::Transform { .. } => {}
+                }
+            }
+        }
+        let mut found = Vec::new();
+        go(&self.steps, "steps", &mut found);
+        found
+    }
+
     /// Every step, containers before their children.
     pub fn walk<'a>(&'a self, visit: &mut dyn FnMut(&'a Step)) {
         fn go<'a>(steps: &'a [Step], visit: &mut dyn FnMut(&'a Step)) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use commands::{App, Failure};
 use domain::{
-    connection::{AuthScheme, Connection},
+    connection::{AuthScheme, Connection, Needs, Part, Sending, security},
     credential::Credential,
     event::LogPosition,
     execution::{
@@ -45,8 +45,11 @@ pub(super) struct Attempt {
 /// Where a call goes and with which credential.
 pub(super) struct Target {
     pub base_url: String,
-    pub auth: AuthScheme,
+    /// What of the credential goes on this call.
+    pub parts: Vec<Part>,
     pub credential: Option<(CredentialId, i32)>,
+    /// The operation needs a credential and the connection is without authentication: what it needs, in words.
+    pub unmet: Option<String>,
 }
 
 pub(super) struct Outcome {
@@ -86,6 +89,7 @@ pub(super) async fn target(
     app: &App,
     workspace: WorkspaceId,
     call: &RenderedCall,
+    needs: Option<&Needs>,
 ) -> std::result::Result<std::result::Result<Target, StepError>, Failure> {
     let loaded = app.store().load::<Connection>(call.connection_id.0).await?;
     let connection = loaded.state;
@@ -102,21 +106,34 @@ pub(super) async fn target(
     let Some(base_url) = base else {
         return Ok(Err(error("NO_BASE_URL", "The document names no absolute server: set the connection's baseUrl.")));
     };
-    let mut credential = None;
-    if connection.auth != AuthScheme::None {
-        let Some(id) = connection.credential else {
-            return Ok(Err(error("CREDENTIAL_MISSING", "The connection has no credential: store one.")));
-        };
-        if connection.credential_base.as_deref().is_none_or(|bound| !same_origin(bound, &base_url)) {
-            return Ok(Err(error("CREDENTIAL_BOUND", BOUND)));
-        }
-        let stored = app.store().load::<Credential>(id.0).await?.state;
-        if !stored.is_live() {
-            return Ok(Err(error("CREDENTIAL_MISSING", "The connection's credential was deleted: store one.")));
-        }
-        credential = Some((id, stored.version));
+    if let Some(why) = connection.approvals.blocks(&base_url) {
+        return Ok(Err(error("HOST_NOT_APPROVED", format!("Nothing is called: {why}."))));
     }
-    Ok(Ok(Target { base_url, auth: connection.auth, credential }))
+    let parts = match connection.sending(needs) {
+        Err(why) => return Ok(Err(error("AUTH_UNDECIDED", format!("It is not decided how to authenticate: {why}.")))),
+        Ok(Sending::Lacking(words)) => {
+            let message = format!("The operation needs {words}, which the connection does not have.");
+            return Ok(Err(error("CREDENTIAL_LACKING", message)));
+        }
+        Ok(Sending::Nothing) => Vec::new(),
+        Ok(Sending::Parts(parts)) => parts,
+    };
+    let unmet = (connection.auth == AuthScheme::None).then(|| needs.map(security::in_words)).flatten();
+    let unmet = unmet.filter(|words| !words.is_empty());
+    if parts.is_empty() {
+        return Ok(Ok(Target { base_url, parts, credential: None, unmet }));
+    }
+    let Some(id) = connection.credential else {
+        return Ok(Err(error("CREDENTIAL_MISSING", "The connection has no credential: store one.")));
+    };
+    if connection.credential_base.as_deref().is_none_or(|bound| !same_origin(bound, &base_url)) {
+        return Ok(Err(error("CREDENTIAL_BOUND", BOUND)));
+    }
+    let stored = app.store().load::<Credential>(id.0).await?.state;
+    if !stored.is_live() {
+        return Ok(Err(error("CREDENTIAL_MISSING", "The connection's credential was deleted: store one.")));
+    }
+    Ok(Ok(Target { base_url, parts, credential: Some((id, stored.version)), unmet }))
 }
 
 pub(super) fn retry_of(definition: &Definition, step_id: &str) -> Retry {
@@ -208,7 +225,7 @@ fn request(
         request = request.header("Content-Type", content_type).body(encode(content_type, body)?);
     }
     match secret {
-        Some(opened) => authorise(request, &target.auth.parts(), opened)
+        Some(opened) => authorise(request, &target.parts, opened)
             .map_err(|unusable| error("CREDENTIAL_UNUSABLE", unusable.to_string())),
         None => Ok(request),
     }
@@ -249,8 +266,22 @@ fn answered(executor: &Executor, attempt: &Attempt, answer: &OutboundResponse) -
         Verdict::Retry(at) => Some(at),
         _ => None,
     };
-    let error = error(&format!("HTTP_{status}"), format!("The API answered {status}."));
+    let error = error(&format!("HTTP_{status}"), format!("The API answered {status}{}", refusal(status, attempt)));
     Result::Failed { error, value: Some(value), status: Some(status), retry_at }
+}
+
+/// What a refusal says about the credential, to whom it may concern.
+fn refusal(status: u16, attempt: &Attempt) -> String {
+    let Ok(target) = &attempt.target else { return ".".into() };
+    match (status, target.credential, &target.unmet) {
+        (401, Some(_), _) => {
+            ": the credential is not accepted. It is wrong, expired or revoked: store a new one.".to_owned()
+        }
+        (403, Some(_), _) => ": the credential is known, and may not do this.".to_owned(),
+        (401 | 403, None, Some(words)) => format!(": it wants {words}, and the connection's authType is none."),
+        (401, None, None) => ": it wants a credential; store one with the connection.".to_owned(),
+        _ => ".".to_owned(),
+    }
 }
 
 fn unanswered(executor: &Executor, attempt: &Attempt, failure: &EgressError) -> Result {

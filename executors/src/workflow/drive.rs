@@ -219,10 +219,11 @@ async fn begin(
     let app = &executor.app;
     let input = serde_json::to_value(&call).map_err(|e| Failure::Internal(e.to_string()))?;
     let input = store_value(app, memory.workspace, "step.input", &input).await?;
-    let target = call::target(app, memory.workspace, &call).await?;
+    let binding = memory.pinned.bindings.get(&step.step_id);
+    let needs = binding.and_then(|binding| binding.security.as_ref());
+    let target = call::target(app, memory.workspace, &call, needs).await?;
     let credential = target.as_ref().ok().and_then(|t| t.credential);
     let now = app.now();
-    let binding = memory.pinned.bindings.get(&step.step_id);
     let mut header = None;
     if let Some(key) = idempotency_key.clone() {
         let name = binding.and_then(|b| b.idempotency_header.clone()).unwrap_or_else(|| "Idempotency-Key".into());

@@ -41,6 +41,9 @@ use resolve::{Lookup, PinnedResolver};
 /// How long a connection is kept for the next request to the same host.
 const IDLE_CONNECTION: Duration = Duration::from_secs(30);
 
+/// How long a host is looked up when that is only for a note.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// The guarded HTTP client. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct Egress {
@@ -90,6 +93,13 @@ impl Egress {
     /// The policy in force, for example to check a URL when a user gives it.
     pub fn policy(&self) -> &EgressPolicy {
         &self.inner.policy
+    }
+
+    /// Whether the URL's host is, or resolves to, an address that is not public; looked up for 2 seconds at most.
+    pub async fn is_private(&self, url: &str) -> bool {
+        let Ok(url) = self.inner.policy.check_url(url) else { return false };
+        let looked_up = tokio::time::timeout(LOOK, self.inner.lookup.addresses(&url)).await;
+        looked_up.is_ok_and(|found| found.iter().any(|address| !policy::is_public(address.ip())))
     }
 
     /// Sends one request and reads the whole answer. Every HTTP status is an `Ok`.

@@ -98,6 +98,10 @@ impl EgressPolicy {
     }
 }
 
+pub(super) fn is_public(ip: IpAddr) -> bool {
+    reach(ip.to_canonical()) == Reach::Global
+}
+
 fn is_denied(denied: SocketAddr, ip: IpAddr, port: u16) -> bool {
     let denied_ip = denied.ip().to_canonical();
     denied.port() == port

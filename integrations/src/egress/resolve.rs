@@ -43,19 +43,24 @@ impl Lookup {
     /// and internal addresses has no honest use.
     pub(super) async fn pin(&self, policy: &EgressPolicy, url: &Url) -> Result<Pin, EgressError> {
         policy.check_parsed(url)?;
-        let port = port(url)?;
-        let addresses = match url.host() {
-            Some(Host::Ipv4(ip)) => vec![SocketAddr::from((ip, port))],
-            Some(Host::Ipv6(ip)) => vec![SocketAddr::from((ip, port))],
-            Some(Host::Domain(name)) if is_localhost(name) => localhost(port).to_vec(),
-            Some(Host::Domain(name)) => self.ask(name, port).await,
-            None => Vec::new(),
-        };
+        let addresses = self.addresses(url).await;
         if addresses.is_empty() {
             return Err(EgressError::Dns { host: host_of(url) });
         }
         addresses.iter().try_for_each(|address| policy.check_address(url, *address))?;
         Ok(Pin { host: host_of(url), addresses })
+    }
+
+    /// What the URL's host stands for, unchecked; nothing when it cannot be found.
+    pub(super) async fn addresses(&self, url: &Url) -> Vec<SocketAddr> {
+        let Ok(port) = port(url) else { return Vec::new() };
+        match url.host() {
+            Some(Host::Ipv4(ip)) => vec![SocketAddr::from((ip, port))],
+            Some(Host::Ipv6(ip)) => vec![SocketAddr::from((ip, port))],
+            Some(Host::Domain(name)) if is_localhost(name) => localhost(port).to_vec(),
+            Some(Host::Domain(name)) => self.ask(name, port).await,
+            None => Vec::new(),
+        }
     }
 
     /// A failed look-up and an empty answer are the same to the caller.

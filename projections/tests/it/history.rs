@@ -81,6 +81,7 @@ pub async fn document(log: &Log, workspace: WorkspaceId, operations: Vec<Operati
         servers: vec!["/v1".into()],
         warnings: vec![],
         warning_count: 0,
+        security: Default::default(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::{
-    connection::{AuthScheme, Certificate, HeaderTemplate, KeyPlace},
+    connection::{AuthScheme, Certificate, HeaderTemplate, KeyPlace, NamedValue, Shape, Wanted},
     error::Faults,
     operation::ParameterLocation,
 };
@@ -24,6 +24,8 @@ pub enum AuthType {
     Mtls,
     /// Headers of your own: templates with `{{ secret.NAME }}`.
     Custom,
+    /// Schemes of the OpenAPI document, with a value for each by its name there.
+    Document,
     /// Not available in this version.
     Oauth2,
 }
@@ -37,6 +39,11 @@ impl AuthType {
             AuthScheme::Basic => AuthType::Basic,
             AuthScheme::Mtls => AuthType::Mtls,
             AuthScheme::Custom { .. } => AuthType::Custom,
+            AuthScheme::Document { .. } | AuthScheme::FromDocument { wanted: Wanted::Schemes { .. } } => {
+                AuthType::Document
+            }
+            AuthScheme::FromDocument { wanted: Wanted::ApiKey { .. } | Wanted::Value } => AuthType::ApiKey,
+            AuthScheme::FromDocument { wanted: Wanted::Token } => AuthType::Bearer,
         }
     }
 }
@@ -77,14 +84,25 @@ impl KeyBody {
     }
 }
 
-/// The credential, by `authType`. It goes to the vault and is never returned.
+/// The value of one of the document's schemes: a key or token, or user name and password, or a certificate.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SchemeValueBody {
+    value: Option<Secret>,
+    username: Option<String>,
+    password: Option<Secret>,
+    certificate: Option<Secret>,
+    private_key: Option<Secret>,
+}
+
+/// The credential, by `authType`; without one, the document says how its values travel. It goes to the vault and is never returned.
 #[derive(Debug, Default, Object)]
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AuthConfig {
-    /// `api_key`: where the key travels; `header` when absent.
+    /// `api_key`: where the key travels; as the document says, else `header`, when absent.
     #[oai(rename = "in")]
     location: Option<KeyPlaceName>,
-    /// `api_key`: the header's, query parameter's or cookie's name; `X-API-Key` when absent.
+    /// `api_key`: the header's, query parameter's or cookie's name; as the document says, else `X-API-Key`, when absent.
     name: Option<String>,
     /// The same as `name`, in a header.
     header_name: Option<String>,
@@ -107,6 +125,8 @@ pub struct AuthConfig {
     headers: Option<BTreeMap<String, String>>,
     /// `custom`: the values that the templates name.
     secrets: Option<BTreeMap<String, Secret>>,
+    /// `document`: a value for each scheme, by its name in the document's `securitySchemes`.
+    schemes: Option<BTreeMap<String, SchemeValueBody>>,
 }
 
 /// Values alone, for a scheme that is there already.
@@ -121,6 +141,7 @@ pub struct Values {
     pub certificate: Option<Secret>,
     pub private_key: Option<Secret>,
     pub secrets: Option<BTreeMap<String, Secret>>,
+    pub schemes: Option<BTreeMap<String, SchemeValueBody>>,
 }
 
 /// Scheme and credential that a client asks for. What `present` has and the client does not name stays.
@@ -130,9 +151,10 @@ pub fn read(
     present: &AuthScheme,
     faults: &mut Faults,
 ) -> (AuthScheme, Option<SecretString>) {
-    let wanted = auth_type.unwrap_or(AuthType::of(present));
+    let inferred = if *present == AuthScheme::None { config.inferred() } else { None };
+    let wanted = auth_type.or(inferred).unwrap_or(AuthType::of(present));
     if wanted == AuthType::Oauth2 {
-        let message = "is not available in this version; use none, api_key, bearer, basic, mtls or custom";
+        let message = "is not available in this version; use none, api_key, bearer, basic, mtls, custom or document";
         faults.add("authType", message);
         return (AuthScheme::None, None);
     }
@@ -150,11 +172,41 @@ pub fn read(
         };
         faults.add(format!("authConfig.{field}"), message);
     }
-    let auth = scheme(wanted, &config, present);
-    let AuthConfig { value, api_key, keys, token, username, password, certificate, private_key, secrets, .. } = config;
-    let values = Values { value, api_key, keys, token, username, password, certificate, private_key, secrets };
+    let auth = match (auth_type, &config) {
+        (None, config) if inferred == Some(AuthType::ApiKey) && config.keys.is_none() && !config.names_place() => {
+            AuthScheme::FromDocument { wanted: Wanted::Value }
+        }
+        (None, _) if inferred == Some(AuthType::Bearer) => AuthScheme::FromDocument { wanted: Wanted::Token },
+        _ => scheme(wanted, &config, present),
+    };
+    let AuthConfig {
+        value, api_key, keys, token, username, password, certificate, private_key, secrets, schemes, ..
+    } = config;
+    let values = Values { value, api_key, keys, token, username, password, certificate, private_key, secrets, schemes };
     let secret = values.into_secret(&auth, "authConfig.", faults);
     (auth, secret)
+}
+
+impl AuthConfig {
+    /// What its fields are the fields of; nothing when there are none.
+    fn inferred(&self) -> Option<AuthType> {
+        let first = [
+            (self.schemes.is_some(), AuthType::Document),
+            (self.headers.is_some() || self.secrets.is_some(), AuthType::Custom),
+            (self.certificate.is_some() || self.private_key.is_some(), AuthType::Mtls),
+            (self.username.is_some() || self.password.is_some(), AuthType::Basic),
+            (self.token.is_some(), AuthType::Bearer),
+            (
+                self.keys.is_some() || self.value.is_some() || self.api_key.is_some() || self.names_place(),
+                AuthType::ApiKey,
+            ),
+        ];
+        first.into_iter().find_map(|(given, kind)| given.then_some(kind))
+    }
+
+    fn names_place(&self) -> bool {
+        self.name.is_some() || self.header_name.is_some()
+    }
 }
 
 fn name_of(wanted: AuthType) -> String {
@@ -179,6 +231,40 @@ fn scheme(wanted: AuthType, config: &AuthConfig, present: &AuthScheme) -> AuthSc
             }
         }
         AuthType::ApiKey => keys(config, present),
+        AuthType::Document => match (&config.schemes, present) {
+            (None, AuthScheme::Document { .. } | AuthScheme::FromDocument { wanted: Wanted::Schemes { .. } }) => {
+                present.clone()
+            }
+            (schemes, _) => {
+                let of =
+                    |(name, body): (&String, &SchemeValueBody)| NamedValue { name: name.clone(), shape: body.shape() };
+                let values = schemes.iter().flatten().map(of).collect();
+                AuthScheme::FromDocument { wanted: Wanted::Schemes { values } }
+            }
+        },
+    }
+}
+
+impl SchemeValueBody {
+    fn shape(&self) -> Shape {
+        match self {
+            Self { username: None, password: None, certificate: None, private_key: None, .. } => Shape::Text,
+            Self { certificate: None, private_key: None, .. } => Shape::Pair,
+            _ => Shape::Certificate,
+        }
+    }
+
+    fn text(self, path: &str, faults: &mut Faults) -> Option<String> {
+        let several = [self.value.is_some(), self.username.is_some(), self.certificate.is_some()];
+        if several.iter().filter(|given| **given).count() > 1 {
+            faults.add(path.trim_end_matches('.'), "give a value, or user name and password, or a certificate");
+        }
+        let given = match self.shape() {
+            Shape::Text => self.value.map(|secret| secret.0),
+            Shape::Pair => joined(self.username.as_deref(), self.password.as_ref(), path, faults),
+            Shape::Certificate => pair(self.certificate, self.private_key, path, faults),
+        };
+        given.map(|secret| secret.expose_secret().to_owned())
     }
 }
 
@@ -187,6 +273,10 @@ fn keys(config: &AuthConfig, present: &AuthScheme) -> AuthScheme {
     match (&config.keys, present) {
         (Some(keys), _) => AuthScheme::ApiKeys { keys: keys.iter().map(KeyBody::place).collect() },
         (None, AuthScheme::ApiKeys { .. }) if !named => present.clone(),
+        (None, AuthScheme::FromDocument { wanted: Wanted::ApiKey { .. } | Wanted::Value }) if !named => present.clone(),
+        (None, other) if !config.names_place() && !matches!(other, AuthScheme::ApiKey { .. }) => {
+            AuthScheme::FromDocument { wanted: Wanted::ApiKey { location: config.location.map(Into::into) } }
+        }
         (None, _) => {
             let (old_location, old_name) = match present {
                 AuthScheme::ApiKey { location, name } => (*location, name.as_str()),
@@ -212,6 +302,7 @@ impl Values {
             ("certificate", self.certificate.is_some()),
             ("privateKey", self.private_key.is_some()),
             ("secrets", self.secrets.is_some()),
+            ("schemes", self.schemes.is_some()),
         ];
         let fits: &[&str] = match auth {
             AuthScheme::None => &[],
@@ -220,13 +311,18 @@ impl Values {
             AuthScheme::Basic => &["username", "password"],
             AuthScheme::Mtls => &["certificate", "privateKey"],
             AuthScheme::Custom { .. } => &["secrets"],
+            AuthScheme::Document { .. } | AuthScheme::FromDocument { wanted: Wanted::Schemes { .. } } => &["schemes"],
+            AuthScheme::FromDocument { .. } => &["value", "apiKey", "token"],
         };
         for (field, _) in given.iter().filter(|(field, given)| *given && !fits.contains(field)) {
             faults.add(format!("{path}{field}"), format!("does not belong to authType {}", auth.as_str()));
         }
         match auth {
             AuthScheme::None => None,
-            AuthScheme::ApiKey { .. } | AuthScheme::Bearer => self.one(path, faults),
+            AuthScheme::Document { .. } | AuthScheme::FromDocument { wanted: Wanted::Schemes { .. } } => {
+                by_scheme(self.schemes?, path, faults)
+            }
+            AuthScheme::ApiKey { .. } | AuthScheme::Bearer | AuthScheme::FromDocument { .. } => self.one(path, faults),
             AuthScheme::ApiKeys { .. } => several(self.keys?, path, faults),
             AuthScheme::Basic => joined(self.username.as_deref(), self.password.as_ref(), path, faults),
             AuthScheme::Mtls => pair(self.certificate, self.private_key, path, faults),
@@ -243,6 +339,21 @@ impl Values {
         }
         first.map(|secret| secret.0)
     }
+}
+
+/// A value for each, or none at all.
+fn by_scheme(schemes: BTreeMap<String, SchemeValueBody>, path: &str, faults: &mut Faults) -> Option<SecretString> {
+    let mut values = BTreeMap::new();
+    let count = schemes.len();
+    for (name, body) in schemes {
+        let at = format!("{path}schemes.{name}.");
+        match body.text(&at, faults) {
+            Some(text) => _ = values.insert(name, text),
+            None if count > 1 => faults.add(format!("{at}value"), "is required: all values are stored together"),
+            None => {}
+        }
+    }
+    (!values.is_empty()).then(|| json(&values))
 }
 
 /// All values or none: they are stored together.

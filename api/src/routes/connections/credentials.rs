@@ -12,7 +12,7 @@ use domain::{
 use poem_openapi::{Object, OpenApi, param::Path};
 use secrecy::SecretString;
 
-use super::auth::{KeyBody, Values};
+use super::auth::{KeyBody, SchemeValueBody, Values};
 use crate::{
     answer::{Answer, Written},
     auth::{
@@ -47,6 +47,8 @@ struct CredentialValueBody {
     private_key: Option<Secret>,
     /// `custom`: the values that the header templates name.
     secrets: Option<BTreeMap<String, Secret>>,
+    /// `document`: a value for each of the connection's schemes.
+    schemes: Option<BTreeMap<String, SchemeValueBody>>,
 }
 
 #[derive(Debug, Object)]
@@ -65,8 +67,9 @@ struct ConnectionCredentialsJson {
 
 impl CredentialValueBody {
     fn into_secret(self, auth: &AuthScheme) -> Result<SecretString, Problem> {
-        let Self { value, api_key, keys, token, username, password, certificate, private_key, secrets } = self;
-        let values = Values { value, api_key, keys, token, username, password, certificate, private_key, secrets };
+        let Self { value, api_key, keys, token, username, password, certificate, private_key, secrets, schemes } = self;
+        let values =
+            Values { value, api_key, keys, token, username, password, certificate, private_key, secrets, schemes };
         let mut faults = Faults::default();
         if *auth == AuthScheme::None {
             return Err(Problem::field("credentials", "this connection's authType is none; change it first"));
@@ -84,6 +87,7 @@ fn wanted(auth: &AuthScheme) -> &'static str {
         AuthScheme::Basic => "username",
         AuthScheme::Mtls => "certificate",
         AuthScheme::Custom { .. } => "secrets",
+        AuthScheme::Document { .. } => "schemes",
         _ => "value",
     }
 }

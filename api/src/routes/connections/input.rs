@@ -65,6 +65,18 @@ pub struct PatchConnectionBody {
 
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApproveConnectionBody {}
+
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RejectConnectionBody {
+    /// Shown with the connection.
+    #[oai(validator(max_length = 500))]
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RefreshConnectionBody {
     /// A new document instead of the one that was fetched or uploaded before.
     pub spec: Option<Value>,
@@ -109,6 +121,7 @@ impl PatchConnectionBody {
             base_url: self.base_url,
             auth: Some(auth).filter(|auth| auth != present),
             active: self.status.map(|status| matches!(status, ConnectionStatusName::Active)),
+            ..ConnectionPatch::default()
         };
         Ok((patch, secret))
     }
@@ -150,7 +163,7 @@ mod tests {
         let problem = body(text).into_command().unwrap_err();
         assert_eq!(fields(problem), ["documentationUrl", "spec", "authType"]);
         let text = r#"{"name":"a","authConfig":{"token":"t","username":"u"}}"#;
-        assert_eq!(fields(body(text).into_command().unwrap_err()), ["authConfig.token", "authConfig.username"]);
+        assert_eq!(fields(body(text).into_command().unwrap_err()), ["authConfig.token", "authConfig.password"]);
         let text = r#"{"name":"a","authType":"basic","authConfig":{"username":"u"}}"#;
         assert_eq!(fields(body(text).into_command().unwrap_err()), ["authConfig.password"]);
     }

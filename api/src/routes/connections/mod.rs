@@ -15,7 +15,9 @@ use domain::{
     ids::ConnectionId,
     policy::Permission,
 };
-use input::{CreateConnectionBody, PatchConnectionBody, RefreshConnectionBody};
+use input::{
+    ApproveConnectionBody, CreateConnectionBody, PatchConnectionBody, RefreshConnectionBody, RejectConnectionBody,
+};
 use poem_openapi::{OpenApi, param::Path};
 use projections::ConnectionView;
 use view::{ConnectionJson, ConnectionsJson, TestJson};
@@ -25,7 +27,7 @@ use crate::{
     answer::{Answer, Written},
     auth::{
         Permit,
-        grant::{ConnectionRead, ConnectionTest, ConnectionWrite},
+        grant::{ConnectionApprove, ConnectionRead, ConnectionTest, ConnectionWrite},
     },
     body::Body,
     pagination::{Pagination, listing},
@@ -201,5 +203,36 @@ impl ConnectionsApi {
         faults.into_result()?;
         let done = use_cases::refresh(permit.app(), permit.context(), id, spec).await?;
         stored(&permit, id, done.at, "The document is being read.").await
+    }
+
+    /// Approve a connection's hosts
+    ///
+    /// Every host that waits, or was rejected. Other connections of the workspace may call them from now on, too. A
+    /// document that could not be fetched is asked for again.
+    #[oai(path = "/connections/:id/approve", method = "post", operation_id = "approveConnection")]
+    async fn approve(
+        &self,
+        permit: Permit<ConnectionApprove>,
+        id: Path<Id<ConnectionId>>,
+        _body: Body<ApproveConnectionBody>,
+    ) -> Result<Written<ConnectionJson>, Problem> {
+        let id = id.typed("id")?;
+        let done = use_cases::approve(permit.app(), permit.context(), id).await?;
+        stored(&permit, id, done.at, "The hosts are approved.").await
+    }
+
+    /// Reject a connection's hosts
+    ///
+    /// Every host that waits; those approved before, when none does. Nothing is called there from now on.
+    #[oai(path = "/connections/:id/reject", method = "post", operation_id = "rejectConnection")]
+    async fn reject(
+        &self,
+        permit: Permit<ConnectionApprove>,
+        id: Path<Id<ConnectionId>>,
+        body: Body<RejectConnectionBody>,
+    ) -> Result<Written<ConnectionJson>, Problem> {
+        let id = id.typed("id")?;
+        let done = use_cases::reject(permit.app(), permit.context(), id, body.0.reason).await?;
+        stored(&permit, id, done.at, "The hosts are rejected.").await
     }
 }

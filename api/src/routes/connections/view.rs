@@ -2,7 +2,7 @@
 
 use domain::{
     connection::{AuthScheme, HeaderTemplate, SpecChanges, SpecSource, template},
-    operation::{ParameterLocation, SpecProblem},
+    operation::{ParameterLocation, SecurityScheme, SpecProblem},
 };
 use poem_openapi::Object;
 use projections::{ConnectionView, LastTest};
@@ -32,6 +32,25 @@ pub struct AuthPlaceJson {
     #[oai(rename = "in")]
     location: String,
     name: String,
+}
+
+/// A security scheme of the document.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+pub struct SecuritySchemeJson {
+    name: String,
+    /// `apiKey`, `http`, `oauth2`, `openIdConnect` or `mutualTLS`.
+    #[oai(rename = "type")]
+    kind: String,
+    /// Of `http`: `bearer`, `basic`.
+    scheme: Option<String>,
+    /// Of `apiKey`: `header`, `query` or `cookie`.
+    #[oai(rename = "in")]
+    location: Option<String>,
+    /// Of `apiKey`.
+    parameter_name: Option<String>,
+    /// What the connection has is sent where this scheme is asked for.
+    used: bool,
 }
 
 /// A header that is made of secrets; its template is not told, for it may hold one.
@@ -131,8 +150,12 @@ pub struct ConnectionJson {
     pub spec_source: String,
     pub spec: Option<SpecJson>,
     pub changes: Option<ChangesJson>,
-    /// `none`, `api_key`, `bearer`, `basic`, `mtls` or `custom`.
+    /// `none`, `api_key`, `bearer`, `basic`, `mtls`, `custom` or `document`.
     pub auth_type: String,
+    /// Why it is not decided how requests are authenticated, when that is left to the document.
+    pub auth_note: Option<String>,
+    /// What the document declares, and which of it the connection uses.
+    pub security_schemes: Vec<SecuritySchemeJson>,
     /// For `api_key` with one key: where it travels.
     pub auth_place: Option<AuthPlaceJson>,
     /// For `api_key`: where each key travels.
@@ -142,6 +165,12 @@ pub struct ConnectionJson {
     pub credential_id: Option<String>,
     /// What to know before trusting this host.
     pub risks: Vec<String>,
+    /// `not_required`, `pending`, `approved` or `rejected`: may its hosts be called?
+    pub approval: String,
+    /// Why an admin rejected it, when that was said.
+    pub approval_reason: Option<String>,
+    /// Hosts at which nothing is called before an admin approves them.
+    pub waiting_hosts: Vec<String>,
     pub last_test: Option<TestJson>,
     pub created_at: Time,
     pub updated_at: Time,
@@ -157,6 +186,8 @@ pub struct ConnectionsJson {
 
 impl From<ConnectionView> for ConnectionJson {
     fn from(view: ConnectionView) -> Self {
+        let security_schemes = schemes(&view);
+        let auth_note = note(&view);
         let (source, url) = match view.source {
             SpecSource::Url { url } => ("url", Some(url)),
             SpecSource::Upload { .. } => ("upload", None),
@@ -201,11 +232,16 @@ impl From<ConnectionView> for ConnectionJson {
             spec,
             changes: view.changes.map(Into::into),
             auth_type: view.auth.as_str().to_owned(),
+            auth_note,
+            security_schemes,
             auth_place,
             auth_places,
             auth_headers: headers(&view.auth),
             credential_id: view.credential_id.map(|id| id.to_string()),
             risks: view.risks,
+            approval: view.approvals.state().as_str().to_owned(),
+            approval_reason: view.approvals.reason,
+            waiting_hosts: view.approvals.waiting,
             last_test: view.last_test.map(Into::into),
             created_at: view.created_at.into(),
             updated_at: view.updated_at.into(),
@@ -216,6 +252,27 @@ impl From<ConnectionView> for ConnectionJson {
 
 fn place(location: ParameterLocation, name: &str) -> AuthPlaceJson {
     AuthPlaceJson { location: name_of(location), name: name.to_owned() }
+}
+
+fn schemes(view: &ConnectionView) -> Vec<SecuritySchemeJson> {
+    let declared = view.facts.iter().flat_map(|facts| &facts.security.schemes);
+    let of = |scheme: &SecurityScheme| SecuritySchemeJson {
+        name: scheme.name.clone(),
+        kind: scheme.kind.clone(),
+        scheme: scheme.scheme.clone(),
+        location: scheme.location.map(name_of),
+        parameter_name: scheme.parameter_name.clone(),
+        used: view.auth.covers(scheme).is_some(),
+    };
+    declared.map(of).collect()
+}
+
+fn note(view: &ConnectionView) -> Option<String> {
+    let AuthScheme::FromDocument { wanted } = &view.auth else { return None };
+    match &view.facts {
+        None => Some("The document that says how to authenticate has not been read yet.".to_owned()),
+        Some(facts) => wanted.resolve(Some(&facts.security)).err(),
+    }
 }
 
 fn places(auth: &AuthScheme) -> Option<Vec<AuthPlaceJson>> {

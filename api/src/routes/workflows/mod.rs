@@ -4,7 +4,11 @@ mod run;
 mod view;
 
 use commands::workflow::{self as use_cases, CreateWorkflow, UpdateWorkflow};
-use domain::{error::Code, event::LogPosition, ids::WorkflowId};
+use domain::{
+    error::{Code, FieldError},
+    event::LogPosition,
+    ids::WorkflowId,
+};
 use poem_openapi::{OpenApi, param::Path};
 use projections::WorkflowView;
 use run::{ExecuteWorkflowBody, WaitQuery};
@@ -47,6 +51,10 @@ async fn find<P>(permit: &Permit<P>, id: WorkflowId) -> Result<WorkflowView, Pro
     found.ok_or_else(|| Problem::not_found(Code::WorkflowNotFound, "workflow"))
 }
 
+fn faults(found: Vec<FieldError>) -> Vec<WorkflowFaultJson> {
+    found.into_iter().map(|fault| WorkflowFaultJson { field: fault.field, message: fault.message }).collect()
+}
+
 async fn with_steps<P>(permit: &Permit<P>, view: WorkflowView) -> Result<WorkflowJson, Problem> {
     let definition = use_cases::definition(permit.app(), permit.context(), &view.definition_hash).await?;
     Ok(WorkflowJson::of(view, definition))
@@ -56,13 +64,16 @@ async fn stored<const STATUS: u16>(
     permit: &Permit<WorkflowWrite>,
     id: WorkflowId,
     at: LogPosition,
+    warnings: Vec<FieldError>,
     message: &str,
 ) -> Result<Written<WorkflowJson, STATUS>, Problem> {
     if permit.shows(at).await
         && let Some(view) = permit.reads().workflow(permit.workspace(), id).await?
     {
         let version = view.version;
-        let answer = Answer::new(with_steps(permit, view).await?);
+        let mut workflow = with_steps(permit, view).await?;
+        workflow.warnings = Some(faults(warnings));
+        let answer = Answer::new(workflow);
         return Ok(Written::Usual(answer.message(message).version(version).at(at)));
     }
     Ok(permit.lagging(id, at))
@@ -97,7 +108,8 @@ impl WorkflowsApi {
         let definition = Value::Object(definition(input_schema, Some(steps), output));
         let input = CreateWorkflow { name, description, definition };
         let done = use_cases::create(permit.app(), permit.context(), input).await?;
-        stored(&permit, done.value, done.at, "Workflow created.").await
+        let (id, warnings) = done.value;
+        stored(&permit, id, done.at, warnings, "Workflow created.").await
     }
 
     /// Validate a workflow
@@ -111,10 +123,9 @@ impl WorkflowsApi {
     ) -> Result<Answer<WorkflowValidationJson>, Problem> {
         let ValidateWorkflowBody { input_schema, steps, output, .. } = body.0;
         let definition = Value::Object(definition(input_schema, Some(steps), output));
-        let faults = use_cases::validate(permit.app(), permit.context(), &definition).await?;
-        let errors: Vec<_> =
-            faults.into_iter().map(|fault| WorkflowFaultJson { field: fault.field, message: fault.message }).collect();
-        Ok(Answer::new(WorkflowValidationJson { valid: errors.is_empty(), errors }))
+        let found = use_cases::validate(permit.app(), permit.context(), &definition).await?;
+        let (errors, warnings) = (faults(found.errors), faults(found.warnings));
+        Ok(Answer::new(WorkflowValidationJson { valid: errors.is_empty(), errors, warnings }))
     }
 
     /// Get a workflow
@@ -152,7 +163,7 @@ impl WorkflowsApi {
             status: status.map(Into::into),
         };
         let done = use_cases::update(permit.app(), permit.context(), id, expected, input).await?;
-        stored(&permit, id, done.at, "Workflow updated.").await
+        stored(&permit, id, done.at, done.value, "Workflow updated.").await
     }
 
     /// Change a workflow
@@ -182,7 +193,7 @@ impl WorkflowsApi {
         }
         let input = UpdateWorkflow { name, description, definition: whole, status: status.map(Into::into) };
         let done = use_cases::update(permit.app(), permit.context(), id, expected, input).await?;
-        stored(&permit, id, done.at, "Workflow updated.").await
+        stored(&permit, id, done.at, done.value, "Workflow updated.").await
     }
 
     /// Delete a workflow

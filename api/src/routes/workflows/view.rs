@@ -144,6 +144,8 @@ pub struct WorkflowJson {
     pub created_at: Time,
     pub updated_at: Time,
     pub version: i64,
+    /// After a write: what can be saved, but will not work as it is, with its place.
+    pub warnings: Option<Vec<WorkflowFaultJson>>,
 }
 
 impl WorkflowJson {
@@ -164,6 +166,7 @@ impl WorkflowJson {
             created_at: view.created_at.into(),
             updated_at: view.updated_at.into(),
             version: view.version,
+            warnings: None,
         }
     }
 }
@@ -223,4 +226,6 @@ pub struct WorkflowValidationJson {
     pub valid: bool,
     /// Every fault with its place.
     pub errors: Vec<WorkflowFaultJson>,
+    /// What can be saved, but will not work as it is: calls that need a credential which their connection lacks.
+    pub warnings: Vec<WorkflowFaultJson>,
 }

@@ -1,0 +1,107 @@
+//! Risk notes, and hosts that wait for an admin's approval: nothing reaches them before.
+
+use serde_json::{Value, json};
+
+use crate::support::client::id;
+use crate::support::{Client, Reply, Server, Stub, ledger};
+
+async fn require_approval(client: &Client) {
+    let changed = client.put("/organizations/current", json!({ "settings": { "requireHostApproval": true } })).await;
+    assert_eq!(changed.data(200)["settings"]["requireHostApproval"], true);
+}
+
+/// What came of a workflow with one call.
+async fn called(client: &Client, connection: &Value) -> Value {
+    let step = json!({ "id": "fetch", "type": "api_call", "connectionId": id(connection), "method": "GET",
+        "endpoint": "/items" });
+    let workflow = client.workflow(json!({ "name": "one call", "steps": [step] })).await;
+    client.execute(&workflow, json!({})).await
+}
+
+async fn says(client: &Client, path: &str) -> Value {
+    client.post(&format!("{path}/test"), json!({})).await.data(200)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_called_at_a_new_host_before_an_admin_says_so() {
+    let server = Server::start().await;
+    let maria = server.account("maria").await;
+    let client = &maria.client;
+    let (one, two) =
+        (Stub::start(|_| Reply::json(200, &json!({}))).await, Stub::start(|_| Reply::json(200, &json!({}))).await);
+    let before = client.post("/connections", json!({ "name": "before", "baseUrl": one.url() })).await.data(201);
+    assert_eq!(before["approval"], "not_required");
+    require_approval(client).await;
+    assert_eq!(called(client, &before).await["status"], "completed", "it was there before");
+
+    let body = json!({ "name": "new", "baseUrl": format!("{}/base", two.url()) });
+    let connection = client.post("/connections", body.clone()).await.data(201);
+    let path = format!("/connections/{}", id(&connection));
+    assert_eq!((&connection["approval"], &connection["waitingHosts"]), (&json!("pending"), &json!([two.url()])));
+    let execution = called(client, &connection).await;
+    assert_eq!(execution["steps"][0]["error"]["code"], "HOST_NOT_APPROVED", "{execution}");
+    let test = says(client, &path).await;
+    assert_eq!(test["status"], "failed");
+    assert!(test["message"].as_str().unwrap().contains("waits for the approval"), "{test}");
+    assert!(two.seen().is_empty(), "a host that waits was called");
+
+    let member = maria.with_role("member").await;
+    member.post(&format!("{path}/approve"), json!({})).await.refused(403, "FORBIDDEN");
+    member.put("/organizations/current", json!({ "settings": {} })).await.refused(403, "FORBIDDEN");
+    let rejected = client.post(&format!("{path}/reject"), json!({ "reason": "not a partner" })).await.data(200);
+    assert_eq!((&rejected["approval"], &rejected["approvalReason"]), (&json!("rejected"), &json!("not a partner")));
+    assert!(says(client, &path).await["message"].as_str().unwrap().contains("not a partner"));
+    let approved = client.post(&format!("{path}/approve"), json!({})).await.data(200);
+    assert_eq!((&approved["approval"], &approved["waitingHosts"]), (&json!("approved"), &json!([])));
+    assert_eq!(called(client, &connection).await["status"], "completed");
+
+    // Approved for the whole workspace; another host asks again.
+    let second = client.post("/connections", body).await.data(201);
+    assert_eq!(second["approval"], "not_required");
+    let third = Stub::start(|_| Reply::json(200, &json!({}))).await;
+    let moved = client.patch(&path, json!({ "baseUrl": third.url() })).await.data(200);
+    assert_eq!((&moved["approval"], &moved["waitingHosts"]), (&json!("pending"), &json!([third.url()])));
+    assert_eq!(called(client, &connection).await["steps"][0]["error"]["code"], "HOST_NOT_APPROVED");
+    assert!(third.seen().is_empty());
+    // Taken back: new connections ask, this one is closed.
+    let back = client.patch(&path, json!({ "baseUrl": two.url() })).await.data(200);
+    assert_eq!(back["approval"], "approved");
+    client.post(&format!("{path}/reject"), json!({})).await.data(200);
+    let seen = two.seen().len();
+    assert_eq!(called(client, &connection).await["steps"][0]["error"]["code"], "HOST_NOT_APPROVED");
+    assert_eq!(two.seen().len(), seen);
+    let again = client.post("/connections", json!({ "name": "again", "baseUrl": two.url() })).await.data(201);
+    assert_eq!(again["approval"], "pending");
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_waits_for_its_host_and_is_read_after_the_approval() {
+    let server = Server::start().await;
+    let maria = server.account("maria").await;
+    let client = &maria.client;
+    require_approval(client).await;
+    let api = Stub::start(|_| Reply::json(200, &json!({}))).await;
+    let spec = ledger::document(api.url());
+    let library = Stub::start(move |_| Reply::json(200, &spec)).await;
+    let body = json!({ "name": "doc", "specUrl": format!("{}/openapi.json", library.url()) });
+    let connection = client.post("/connections", body).await.data(201);
+    let path = format!("/connections/{}", id(&connection));
+    let failed = client.ingested(id(&connection)).await;
+    assert_eq!((&failed["ingestionStatus"], &failed["approval"]), (&json!("FAILED"), &json!("pending")), "{failed}");
+    assert!(failed["ingestionErrors"][0]["message"].as_str().unwrap().contains("waits for the approval"), "{failed}");
+    assert!(library.seen().is_empty(), "the document was fetched");
+
+    client.post(&format!("{path}/approve"), json!({})).await.data(200);
+    let read = client.ingested(id(&connection)).await;
+    assert_eq!(read["ingestionStatus"], "SUCCEEDED", "{read}");
+    // The document names the API's own host, which waits in turn.
+    assert_eq!((&read["approval"], &read["waitingHosts"]), (&json!("pending"), &json!([api.url()])), "{read}");
+    let risks = read["risks"].to_string();
+    for part in ["plain HTTP", "no authentication", "private range", "write operations: 2 of 4"] {
+        assert!(risks.contains(part), "{part}: {risks}");
+    }
+    client.post(&format!("{path}/approve"), json!({})).await.data(200);
+    assert_eq!(says(client, &path).await["status"], "success");
+    server.finish().await;
+}
