@@ -140,6 +140,7 @@ grants! {
     WebhookRead = "webhook:read",
     WebhookWrite = "webhook:write",
     ProjectionRead = "projection:read",
+    CacheManage = "cache:manage",
 }
 
 /// An authenticated caller who may do `P` in its workspace.

@@ -9,6 +9,7 @@ mod clock;
 pub mod connection;
 mod context;
 pub mod credential;
+pub mod document_cache;
 pub mod execution;
 mod failure;
 pub mod idempotency;

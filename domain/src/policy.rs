@@ -26,10 +26,12 @@ pub enum Permission {
     WebhookWrite,
     StatsRead,
     ProjectionRead,
+    /// What is kept of fetched documents: to see and to purge.
+    CacheManage,
 }
 
 impl Permission {
-    pub const ALL: [Permission; 19] = [
+    pub const ALL: [Permission; 20] = [
         Permission::SelfRead,
         Permission::ApiKeyRead,
         Permission::ApiKeyWrite,
@@ -49,6 +51,7 @@ impl Permission {
         Permission::WebhookWrite,
         Permission::StatsRead,
         Permission::ProjectionRead,
+        Permission::CacheManage,
     ];
 
     /// `resource:action`, as shown to people.
@@ -73,6 +76,7 @@ impl Permission {
             Permission::WebhookWrite => "webhook:write",
             Permission::StatsRead => "stats:read",
             Permission::ProjectionRead => "projection:read",
+            Permission::CacheManage => "cache:manage",
         }
     }
 }
@@ -89,7 +93,7 @@ pub fn allows(role: Role, permission: Permission) -> bool {
         WorkflowExecute | ExecutionControl | PlanWrite => matches!(role, Owner | Admin | Manager | Member),
         CredentialWrite | WebhookWrite => matches!(role, Owner | Admin | Manager),
         ApiKeyRead => matches!(role, Owner | Admin | Auditor),
-        ApiKeyWrite => matches!(role, Owner | Admin),
+        ApiKeyWrite | CacheManage => matches!(role, Owner | Admin),
         LogRead | StatsRead | ProjectionRead => matches!(role, Owner | Admin | Auditor),
     }
 }

@@ -9,6 +9,7 @@ mod credentials;
 mod execution_view;
 mod executions;
 mod logs;
+mod openapi_cache;
 mod operations;
 mod secrets;
 mod system;
@@ -26,6 +27,7 @@ pub type Api = (
     api_keys::ApiKeysApi,
     connections::ConnectionsApi,
     connections::ConnectionCredentialsApi,
+    connections::ConnectionSpecApi,
     operations::OperationsApi,
     secrets::SecretsApi,
     credentials::CredentialsApi,
@@ -36,6 +38,7 @@ pub type Api = (
     webhooks::WebhooksApi,
     webhooks::DeliveriesApi,
     admin::AdminApi,
+    openapi_cache::OpenapiCacheApi,
 );
 
 pub fn api() -> Api {
@@ -45,6 +48,7 @@ pub fn api() -> Api {
         api_keys::ApiKeysApi,
         connections::ConnectionsApi,
         connections::ConnectionCredentialsApi,
+        connections::ConnectionSpecApi,
         operations::OperationsApi,
         secrets::SecretsApi,
         credentials::CredentialsApi,
@@ -55,11 +59,12 @@ pub fn api() -> Api {
         webhooks::WebhooksApi,
         webhooks::DeliveriesApi,
         admin::AdminApi,
+        openapi_cache::OpenapiCacheApi,
     )
 }
 
 /// Other spellings that older documents use: method, path, and the path that is meant. Below the base path.
-pub const ALIASES: [(&str, &str, &str); 7] = [
+pub const ALIASES: [(&str, &str, &str); 9] = [
     ("GET", "/auth/session", "/auth/me"),
     ("POST", "/auth/signout", "/auth/logout"),
     ("POST", "/webhooks/outgoing", "/webhooks"),
@@ -67,6 +72,8 @@ pub const ALIASES: [(&str, &str, &str); 7] = [
     ("GET", "/workflows/executions/{id}/status", "/executions/{id}/status"),
     ("POST", "/workflows/executions/{id}/cancel", "/executions/{id}/cancel"),
     ("POST", "/executions/{id}", "/executions/{id}/cancel"),
+    ("GET", "/admin/spec-cache", "/admin/openapi-cache"),
+    ("DELETE", "/admin/spec-cache", "/admin/openapi-cache"),
 ];
 
 #[derive(Tags)]

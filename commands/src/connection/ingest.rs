@@ -1,7 +1,8 @@
 //! What the ingester records: begun, done, failed.
 
 use domain::{
-    connection::{Connection, ConnectionCommand, ConnectionEvent, SpecChanges, SpecFacts},
+    connection::{Connection, ConnectionCommand, ConnectionEvent, DocumentVia, SpecChanges, SpecFacts},
+    event::LogPosition,
     ids::ConnectionId,
     operation::SpecProblem,
 };
@@ -9,12 +10,13 @@ use domain::{
 use super::target;
 use crate::{App, Context, Failure, unit::change};
 
-/// `false`: there is nothing to ingest (any more).
-pub async fn start_ingestion(app: &App, context: &Context, id: ConnectionId) -> Result<bool, Failure> {
+/// Where in the log it began; `None`: there is nothing to ingest (any more).
+pub async fn start_ingestion(app: &App, context: &Context, id: ConnectionId) -> Result<Option<LogPosition>, Failure> {
     let executor = context.actor.id.clone();
     let command = |_: &Connection| Ok(ConnectionCommand::StartIngestion { executor: executor.clone() });
     let done = change(app, context, target(id), None, command).await?;
-    Ok(done.value.iter().any(|e| matches!(e, ConnectionEvent::IngestionStarted { .. })))
+    let begun = done.value.iter().any(|e| matches!(e, ConnectionEvent::IngestionStarted { .. }));
+    Ok(begun.then_some(done.at))
 }
 
 /// Records a document whose blobs are stored.
@@ -24,9 +26,13 @@ pub async fn record_spec(
     id: ConnectionId,
     facts: SpecFacts,
     changes: SpecChanges,
+    via: DocumentVia,
 ) -> Result<(), Failure> {
-    let command = |_: &Connection| Ok(ConnectionCommand::RecordSpec { facts: facts.clone(), changes: changes.clone() });
-    change(app, context, target(id), None, command).await.map(|_| ())
+    let command =
+        |_: &Connection| Ok(ConnectionCommand::RecordSpec { facts: facts.clone(), changes: changes.clone(), via });
+    change(app, context, target(id), None, command).await?;
+    app.waiters().ended(id.0);
+    Ok(())
 }
 
 pub async fn record_failure(
@@ -34,7 +40,10 @@ pub async fn record_failure(
     context: &Context,
     id: ConnectionId,
     errors: Vec<SpecProblem>,
+    unreachable: bool,
 ) -> Result<(), Failure> {
-    let command = |_: &Connection| Ok(ConnectionCommand::FailIngestion { errors: errors.clone() });
-    change(app, context, target(id), None, command).await.map(|_| ())
+    let command = |_: &Connection| Ok(ConnectionCommand::FailIngestion { errors: errors.clone(), unreachable });
+    change(app, context, target(id), None, command).await?;
+    app.waiters().ended(id.0);
+    Ok(())
 }

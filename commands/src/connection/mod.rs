@@ -2,10 +2,12 @@
 
 mod create;
 mod delete;
+mod history;
 mod ingest;
 mod refresh;
 mod test;
 mod update;
+mod wait;
 
 pub use create::{CreateConnection, create};
 pub use delete::delete;
@@ -15,10 +17,12 @@ use domain::{
     ids::{ConnectionId, WorkspaceId},
 };
 use event_store::Loaded;
+pub use history::{compare, document};
 pub use ingest::{record_failure, record_spec, start_ingestion};
-pub use refresh::refresh;
+pub use refresh::{refresh, refresh_due};
 pub use test::test;
 pub use update::update;
+pub use wait::{Ingested, wait};
 
 use crate::{App, Failure, unit};
 

@@ -1,6 +1,9 @@
 //! What can be asked of a connection.
 
-use super::{AuthScheme, Connection, ConnectionEvent, IngestionStatus, SpecChanges, SpecFacts, SpecSource};
+use super::{
+    AuthScheme, Connection, ConnectionEvent, IngestionStatus, SpecChanges, SpecFacts, SpecSource, event::DocumentVia,
+    schedule::LONGEST_INTERVAL,
+};
 use crate::{
     error::{Code, Faults, Rejection},
     ids::CredentialId,
@@ -15,6 +18,8 @@ pub struct ConnectionPatch {
     pub base_url: Option<String>,
     pub auth: Option<AuthScheme>,
     pub active: Option<bool>,
+    /// Hours between refreshes by schedule; 0 ends them.
+    pub refresh_interval: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -42,15 +47,21 @@ pub enum ConnectionCommand {
     Refresh {
         source: Option<SpecSource>,
     },
+    /// The schedule's: nothing, if another refresh was asked for since `after` of them.
+    RefreshDue {
+        after: u32,
+    },
     StartIngestion {
         executor: String,
     },
     RecordSpec {
         facts: SpecFacts,
         changes: SpecChanges,
+        via: DocumentVia,
     },
     FailIngestion {
         errors: Vec<SpecProblem>,
+        unreachable: bool,
     },
     RecordTest {
         ok: bool,
@@ -86,17 +97,24 @@ pub(super) fn decide(state: &Connection, command: ConnectionCommand) -> Result<V
         }
         DetachCredential { .. } => Ok(vec![]),
         Refresh { source } => refresh(state, source),
+        RefreshDue { after } if state.is_refreshed_by_schedule() && state.refreshes == after => {
+            Ok(vec![ConnectionEvent::RefreshRequested { source: state.source.clone(), scheduled: true }])
+        }
+        RefreshDue { .. } => Ok(vec![]),
         StartIngestion { executor } => match state.ingestion {
             IngestionStatus::Pending | IngestionStatus::Running => {
                 Ok(vec![ConnectionEvent::IngestionStarted { executor }])
             }
             _ => Ok(vec![]),
         },
-        RecordSpec { facts, changes } if state.ingestion == IngestionStatus::Running => {
-            Ok(vec![ConnectionEvent::SpecRefreshed { facts, changes }])
+        RecordSpec { facts, via, .. } if state.ingestion == IngestionStatus::Running && state.has(&facts) => {
+            Ok(vec![ConnectionEvent::SpecUnchanged { spec_hash: facts.spec_hash, via }])
         }
-        FailIngestion { errors } if state.ingestion == IngestionStatus::Running => {
-            Ok(vec![ConnectionEvent::IngestionFailed { errors }])
+        RecordSpec { facts, changes, via } if state.ingestion == IngestionStatus::Running => {
+            Ok(vec![ConnectionEvent::SpecRefreshed { facts, changes, via: Some(via) }])
+        }
+        FailIngestion { errors, unreachable } if state.ingestion == IngestionStatus::Running => {
+            Ok(vec![ConnectionEvent::IngestionFailed { errors, unreachable }])
         }
         // Somebody else finished this ingestion.
         RecordSpec { .. } | FailIngestion { .. } => Ok(vec![]),
@@ -146,6 +164,15 @@ fn update(state: &Connection, patch: ConnectionPatch) -> Result<Vec<ConnectionEv
     if let Some(auth) = &patch.auth {
         check_auth(&mut faults, auth);
     }
+    if let Some(hours) = patch.refresh_interval.filter(|hours| *hours != 0) {
+        match &state.source {
+            SpecSource::Url { .. } if hours <= LONGEST_INTERVAL => {}
+            SpecSource::Url { .. } => {
+                faults.add("refreshInterval", format!("must be 1 to {LONGEST_INTERVAL} hours, or 0"))
+            }
+            _ => faults.add("refreshInterval", "only a document from a URL can be refreshed by schedule"),
+        }
+    }
     faults.into_result()?;
     // Only what differs becomes an event.
     let name = patch.name.filter(|n| *n != state.name);
@@ -153,10 +180,17 @@ fn update(state: &Connection, patch: ConnectionPatch) -> Result<Vec<ConnectionEv
     let base_url = patch.base_url.filter(|b| state.base_url.as_ref() != Some(b));
     let auth = patch.auth.filter(|a| *a != state.auth);
     let active = patch.active.filter(|a| *a != state.active);
-    if name.is_none() && description.is_none() && base_url.is_none() && auth.is_none() && active.is_none() {
-        return Ok(vec![]);
-    }
-    Ok(vec![ConnectionEvent::Updated { name, description, base_url, auth, active }])
+    let refresh_interval = patch.refresh_interval.filter(|hours| *hours != state.refresh_interval);
+    let event = ConnectionEvent::Updated { name, description, base_url, auth, active, refresh_interval };
+    let nothing = ConnectionEvent::Updated {
+        name: None,
+        description: None,
+        base_url: None,
+        auth: None,
+        active: None,
+        refresh_interval: None,
+    };
+    Ok(if event == nothing { vec![] } else { vec![event] })
 }
 
 fn refresh(state: &Connection, source: Option<SpecSource>) -> Result<Vec<ConnectionEvent>, Rejection> {
@@ -167,7 +201,7 @@ fn refresh(state: &Connection, source: Option<SpecSource>) -> Result<Vec<Connect
     if state.ingestion == IngestionStatus::Running && source == state.source {
         return Ok(vec![]);
     }
-    Ok(vec![ConnectionEvent::RefreshRequested { source }])
+    Ok(vec![ConnectionEvent::RefreshRequested { source, scheduled: false }])
 }
 
 fn check_url(faults: &mut Faults, field: &str, url: Option<&str>) {

@@ -2,11 +2,13 @@
 
 mod command;
 mod event;
+mod schedule;
 #[cfg(test)]
 mod tests;
 
 pub use command::{ConnectionCommand, ConnectionPatch};
-pub use event::{ConnectionEvent, SpecChanges, SpecFacts};
+pub use event::{AffectedWorkflow, ConnectionEvent, DocumentVia, SpecChanges, SpecFacts};
+pub use schedule::{LONGEST_INTERVAL, next_refresh};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -98,11 +100,30 @@ pub struct Connection {
     pub ingester: Option<String>,
     pub facts: Option<SpecFacts>,
     pub errors: Vec<SpecProblem>,
+    /// The last ingestion failed because there was no document to read.
+    pub unreachable: bool,
+    /// Hours between refreshes by schedule; 0: there are none.
+    pub refresh_interval: u32,
+    /// How often a refresh was asked for: the first ingestion may take a cached document, later ones ask the server.
+    pub refreshes: u32,
 }
 
 impl Connection {
     pub fn is_live(&self) -> bool {
         self.created && !self.deleted
+    }
+
+    /// Is this the document that is known, read to the same operations?
+    pub fn has(&self, facts: &SpecFacts) -> bool {
+        let same =
+            |known: &SpecFacts| known.spec_hash == facts.spec_hash && known.operations_hash == facts.operations_hash;
+        self.facts.as_ref().is_some_and(same)
+    }
+
+    /// Does the schedule ask for its document?
+    pub fn is_refreshed_by_schedule(&self) -> bool {
+        let resting = matches!(self.ingestion, IngestionStatus::Succeeded | IngestionStatus::Failed);
+        self.active && self.refresh_interval > 0 && resting && matches!(self.source, SpecSource::Url { .. })
     }
 
     /// The user's base URL, else the document's first server, made absolute by the document's own URL.
@@ -129,12 +150,13 @@ impl Connection {
                 self.credential = credential_id;
                 self.credential_base = self.base_url.as_deref().map(trimmed);
             }
-            ConnectionEvent::Updated { name, description, base_url, auth, active } => {
+            ConnectionEvent::Updated { name, description, base_url, auth, active, refresh_interval } => {
                 self.name = name.unwrap_or_else(|| std::mem::take(&mut self.name));
                 self.description = description.or(self.description.take());
                 self.base_url = base_url.or(self.base_url.take());
                 self.auth = auth.unwrap_or_else(|| std::mem::take(&mut self.auth));
                 self.active = active.unwrap_or(self.active);
+                self.refresh_interval = refresh_interval.unwrap_or(self.refresh_interval);
             }
             ConnectionEvent::CredentialAttached { credential_id } => {
                 self.credential = Some(credential_id);
@@ -144,8 +166,9 @@ impl Connection {
                 self.credential = None;
                 self.credential_base = None;
             }
-            ConnectionEvent::RefreshRequested { source } => {
+            ConnectionEvent::RefreshRequested { source, .. } => {
                 self.source = source;
+                self.refreshes += 1;
                 self.ingestion = IngestionStatus::Pending;
             }
             ConnectionEvent::IngestionStarted { executor } => {
@@ -157,14 +180,21 @@ impl Connection {
                 self.ingestion = IngestionStatus::Succeeded;
                 self.facts = Some(facts);
                 self.errors.clear();
+                self.unreachable = false;
                 // The first document names the host; a later one, or a changed base URL, does not move the credential.
                 if first && self.credential.is_some() && self.credential_base.is_none() && self.base_url.is_none() {
                     self.credential_base = self.effective_base_url();
                 }
             }
-            ConnectionEvent::IngestionFailed { errors } => {
+            ConnectionEvent::SpecUnchanged { .. } => {
+                self.ingestion = IngestionStatus::Succeeded;
+                self.errors.clear();
+                self.unreachable = false;
+            }
+            ConnectionEvent::IngestionFailed { errors, unreachable } => {
                 self.ingestion = IngestionStatus::Failed;
                 self.errors = errors;
+                self.unreachable = unreachable;
             }
             ConnectionEvent::Deleted {} => self.deleted = true,
             ConnectionEvent::Tested { .. } | ConnectionEvent::CredentialRead { .. } => {}
