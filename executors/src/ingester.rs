@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use commands::{App, Context, Failure, connection};
+use commands::{
+    App, Context, Failure,
+    connection::{self, Begun},
+};
 use domain::{
     connection::{Connection, DocumentVia, IngestionStatus, SpecFacts, SpecSource},
-    event::LogPosition,
     ids::{ConnectionId, WorkspaceId},
     operation::{SpecProblem, SpecSummary},
 };
@@ -126,20 +128,21 @@ impl Ingester {
         if connection.source == SpecSource::None {
             return Ok(());
         }
-        let Some(since) = connection::start_ingestion(&self.app, &context, id).await? else { return Ok(()) };
+        let Some(begun) = connection::start_ingestion(&self.app, &context, id).await? else { return Ok(()) };
+        let number = begun.number;
         match self.read(workspace, &connection).await {
-            Ok((document, ingested)) => match self.record(&context, id, &connection, document, ingested, since).await {
+            Ok((document, ingested)) => match self.record(&context, id, begun, &connection, document, ingested).await {
                 Err(Failure::Internal(reason)) => {
                     tracing::error!(connection = %id, %reason, "a document could not be recorded");
                     let refused = Refused::of("The document could be read but not stored.");
-                    connection::record_failure(&self.app, &context, id, refused.problems, false).await
+                    connection::record_failure(&self.app, &context, id, number, refused.problems, false).await
                 }
                 other => other,
             },
             Err(Refused { problems, unreachable }) => {
                 let reason = problems.first().map_or("", |p| p.message.as_str());
                 tracing::warn!(connection = %id, reason, problems = problems.len(), "a document could not be taken");
-                connection::record_failure(&self.app, &context, id, problems, unreachable).await
+                connection::record_failure(&self.app, &context, id, number, problems, unreachable).await
             }
         }
     }
@@ -175,7 +178,7 @@ impl Ingester {
                 let fetched = self.documents.fetch(workspace, url, freshness).await;
                 fetched.map_err(|error| Refused { unreachable: true, ..Refused::of(error.to_string()) })
             }
-            SpecSource::Upload { blob } => {
+            SpecSource::Upload { blob, .. } => {
                 let bytes = self.app.store().blob(blob).await;
                 let bytes = bytes.map_err(|e| Refused::of(format!("The stored document cannot be read: {e}")))?;
                 Ok(Document { bytes, url: String::new(), via: DocumentVia::Upload })
@@ -188,10 +191,10 @@ impl Ingester {
         &self,
         context: &Context,
         id: ConnectionId,
+        begun: Begun,
         before: &Connection,
         document: Document,
         ingested: Ingested,
-        since: LogPosition,
     ) -> Result<(), Failure> {
         let (app, reads) = (&self.app, &self.reads);
         let workspace = context.actor.workspace;
@@ -202,7 +205,7 @@ impl Ingester {
         let operations_hash = app.store().put_blob(workspace.0, &operations).await?;
         let (changes, summary) = match &before.facts {
             Some(old) => {
-                let compared = Compared { app, reads, workspace, connection: id, since };
+                let compared = Compared { app, reads, workspace, connection: id, since: begun.at };
                 compared.changes(&old.operations_hash, summary).await?
             }
             None => (drift::first(&summary), summary),
@@ -218,13 +221,14 @@ impl Ingester {
                 Format::Yaml => "yaml".into(),
             },
             size: bytes.len() as u64,
+            files: 1,
             endpoint_count: count(summary.operations.len()),
             webhook_count: count(summary.webhook_count),
             servers: summary.servers.into_iter().take(10).collect(),
             warning_count: count(summary.warnings.len()),
             warnings: summary.warnings.into_iter().take(SHOWN).collect(),
         };
-        connection::record_spec(app, context, id, facts, changes, via).await
+        connection::record_spec(app, context, id, begun.number, facts, changes, via).await
     }
 }
 

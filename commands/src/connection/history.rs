@@ -4,10 +4,9 @@ use domain::drift::{self, Drift};
 
 use crate::{App, Failure};
 
-/// A document by its hash, as it was taken.
-pub async fn document(app: &App, spec_hash: &str) -> Result<String, Failure> {
-    let bytes = app.store().blob(spec_hash).await?;
-    String::from_utf8(bytes).map_err(|_| Failure::Internal(format!("document {spec_hash} is no text")))
+/// A document by its hash, as it was taken: a text, or an archive.
+pub async fn document(app: &App, spec_hash: &str) -> Result<Vec<u8>, Failure> {
+    Ok(app.store().blob(spec_hash).await?)
 }
 
 /// What changed from one version to another, each named by the hash of its operations.

@@ -10,26 +10,39 @@ use domain::{
 use super::target;
 use crate::{App, Context, Failure, unit::change};
 
-/// Where in the log it began; `None`: there is nothing to ingest (any more).
-pub async fn start_ingestion(app: &App, context: &Context, id: ConnectionId) -> Result<Option<LogPosition>, Failure> {
+/// An ingestion that has begun.
+#[derive(Debug, Clone, Copy)]
+pub struct Begun {
+    /// By which its outcome is recorded.
+    pub number: u32,
+    /// Where in the log it began.
+    pub at: LogPosition,
+}
+
+/// `None`: there is nothing to ingest (any more).
+pub async fn start_ingestion(app: &App, context: &Context, id: ConnectionId) -> Result<Option<Begun>, Failure> {
     let executor = context.actor.id.clone();
     let command = |_: &Connection| Ok(ConnectionCommand::StartIngestion { executor: executor.clone() });
     let done = change(app, context, target(id), None, command).await?;
-    let begun = done.value.iter().any(|e| matches!(e, ConnectionEvent::IngestionStarted { .. }));
-    Ok(begun.then_some(done.at))
+    Ok(done.value.iter().find_map(|event| match event {
+        ConnectionEvent::IngestionStarted { number, .. } => Some(Begun { number: *number, at: done.at }),
+        _ => None,
+    }))
 }
 
-/// Records a document whose blobs are stored.
+/// Records a document whose blobs are stored. When a later ingestion has begun, nothing is recorded.
 pub async fn record_spec(
     app: &App,
     context: &Context,
     id: ConnectionId,
+    number: u32,
     facts: SpecFacts,
     changes: SpecChanges,
     via: DocumentVia,
 ) -> Result<(), Failure> {
-    let command =
-        |_: &Connection| Ok(ConnectionCommand::RecordSpec { facts: facts.clone(), changes: changes.clone(), via });
+    let command = |_: &Connection| {
+        Ok(ConnectionCommand::RecordSpec { number, facts: facts.clone(), changes: changes.clone(), via })
+    };
     change(app, context, target(id), None, command).await?;
     app.waiters().ended(id.0);
     Ok(())
@@ -39,10 +52,11 @@ pub async fn record_failure(
     app: &App,
     context: &Context,
     id: ConnectionId,
+    number: u32,
     errors: Vec<SpecProblem>,
     unreachable: bool,
 ) -> Result<(), Failure> {
-    let command = |_: &Connection| Ok(ConnectionCommand::FailIngestion { errors: errors.clone(), unreachable });
+    let command = |_: &Connection| Ok(ConnectionCommand::FailIngestion { number, errors: errors.clone(), unreachable });
     change(app, context, target(id), None, command).await?;
     app.waiters().ended(id.0);
     Ok(())

@@ -9,7 +9,7 @@ mod test;
 mod update;
 mod wait;
 
-pub use create::{CreateConnection, create};
+pub use create::{CreateConnection, Upload, create};
 pub use delete::delete;
 use domain::{
     connection::Connection,
@@ -18,7 +18,7 @@ use domain::{
 };
 use event_store::Loaded;
 pub use history::{compare, document};
-pub use ingest::{record_failure, record_spec, start_ingestion};
+pub use ingest::{Begun, record_failure, record_spec, start_ingestion};
 pub use refresh::{refresh, refresh_due};
 pub use test::test;
 pub use update::update;

@@ -54,12 +54,15 @@ pub enum ConnectionCommand {
     StartIngestion {
         executor: String,
     },
+    /// The outcome of the ingestion with this number; of an earlier one than the latest it comes too late.
     RecordSpec {
+        number: u32,
         facts: SpecFacts,
         changes: SpecChanges,
         via: DocumentVia,
     },
     FailIngestion {
+        number: u32,
         errors: Vec<SpecProblem>,
         unreachable: bool,
     },
@@ -103,20 +106,20 @@ pub(super) fn decide(state: &Connection, command: ConnectionCommand) -> Result<V
         RefreshDue { .. } => Ok(vec![]),
         StartIngestion { executor } => match state.ingestion {
             IngestionStatus::Pending | IngestionStatus::Running => {
-                Ok(vec![ConnectionEvent::IngestionStarted { executor }])
+                Ok(vec![ConnectionEvent::IngestionStarted { executor, number: state.ingestions.saturating_add(1) }])
             }
             _ => Ok(vec![]),
         },
-        RecordSpec { facts, via, .. } if state.ingestion == IngestionStatus::Running && state.has(&facts) => {
+        RecordSpec { number, facts, via, .. } if state.ingests(number) && state.has(&facts) => {
             Ok(vec![ConnectionEvent::SpecUnchanged { spec_hash: facts.spec_hash, via }])
         }
-        RecordSpec { facts, changes, via } if state.ingestion == IngestionStatus::Running => {
+        RecordSpec { number, facts, changes, via } if state.ingests(number) => {
             Ok(vec![ConnectionEvent::SpecRefreshed { facts, changes, via: Some(via) }])
         }
-        FailIngestion { errors, unreachable } if state.ingestion == IngestionStatus::Running => {
+        FailIngestion { number, errors, unreachable } if state.ingests(number) => {
             Ok(vec![ConnectionEvent::IngestionFailed { errors, unreachable }])
         }
-        // Somebody else finished this ingestion.
+        // Somebody else finished this ingestion, or a later one has begun.
         RecordSpec { .. } | FailIngestion { .. } => Ok(vec![]),
         RecordTest { ok, message, status, elapsed_ms } => {
             Ok(vec![ConnectionEvent::Tested { ok, message, status, elapsed_ms }])

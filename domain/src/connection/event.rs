@@ -24,12 +24,27 @@ pub struct SpecFacts {
     /// `json` or `yaml`.
     pub format: String,
     pub size: u64,
+    /// Of how many files it was put together; 1 where nothing outside was referred to.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub files: u32,
     pub endpoint_count: u32,
     pub webhook_count: u32,
     pub servers: Vec<String>,
     /// The first 50; `warning_count` has them all.
     pub warnings: Vec<SpecProblem>,
     pub warning_count: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn is_one(files: &u32) -> bool {
+    *files == 1
 }
 
 /// Where an ingestion had its document from.
@@ -86,10 +101,6 @@ pub struct SpecChanges {
     pub execution_count: u32,
 }
 
-fn is_zero(n: &u32) -> bool {
-    *n == 0
-}
-
 events! {
     pub enum ConnectionEvent {
         "connection.created" v "1" = Created {
@@ -127,7 +138,12 @@ events! {
             #[serde(default, skip_serializing_if = "std::ops::Not::not")]
             scheduled: bool,
         },
-        "connection.ingestion_started" v "1" = IngestionStarted { executor: String },
+        "connection.ingestion_started" v "1" = IngestionStarted {
+            executor: String,
+            /// Counts the connection's ingestions from 1; 0 in events from before they were numbered.
+            #[serde(default, skip_serializing_if = "is_zero")]
+            number: u32,
+        },
         "connection.spec_refreshed" v "1" = SpecRefreshed {
             facts: SpecFacts,
             changes: SpecChanges,

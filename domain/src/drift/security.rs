@@ -10,43 +10,72 @@ fn wanted<'a>(operation: &'a Operation, spec: &'a SpecSummary) -> &'a [SecurityR
     operation.security.as_deref().unwrap_or(&spec.security)
 }
 
+/// May a call go without a credential?
+fn is_open(ways: &[SecurityRequirement]) -> bool {
+    ways.is_empty() || ways.iter().any(SecurityRequirement::is_anonymous)
+}
+
 pub(super) fn compare(
     (old, old_spec): (&Operation, &SpecSummary),
     (new, new_spec): (&Operation, &SpecSummary),
     found: &mut Found<'_>,
 ) {
     let (before, now) = (wanted(old, old_spec), wanted(new, new_spec));
-    match (before.is_empty(), now.is_empty()) {
-        (true, true) => return,
-        (true, false) => return found.breaks(PLACE, format!("is now required: {}", names(now))),
-        (false, true) => return found.notes(PLACE, "is no longer required"),
-        (false, false) => {}
+    match (is_open(before), is_open(now)) {
+        (true, false) => found.breaks(PLACE, format!("is now required: {}", names(now))),
+        (false, true) => found.notes(PLACE, "is no longer required"),
+        _ => {}
     }
-    for requirement in before {
-        let scheme = &requirement.scheme;
-        let Some(kept) = now.iter().find(|n| n.scheme == *scheme) else {
-            found.breaks(PLACE, format!("by `{scheme}` is no longer accepted; it wants {}", names(now)));
+    if now.is_empty() {
+        return;
+    }
+    for way in before.iter().filter(|way| !way.is_anonymous()) {
+        let Some(kept) = now.iter().find(|n| schemes(n) == schemes(way)) else {
+            let other =
+                if is_open(now) { "a call goes without".to_owned() } else { format!("it wants {}", names(now)) };
+            found.add(!is_open(now), PLACE, format!("by {} is no longer accepted; {other}", name(way)));
             continue;
         };
-        let more: Vec<String> =
-            kept.scopes.iter().filter(|s| !requirement.scopes.contains(s)).map(|s| format!("`{s}`")).collect();
-        if !more.is_empty() {
-            found.breaks(PLACE, format!("by `{scheme}` now needs the scopes {}", more.join(", ")));
-        }
-        let of = |spec: &'_ SpecSummary| spec.security_schemes.iter().find(|s| s.name == *scheme).map(words);
-        if let (Some(was), Some(is)) = (of(old_spec), of(new_spec))
-            && was != is
-        {
-            found.breaks(PLACE, format!("by `{scheme}` is no longer {was} but {is}"));
+        for (was, is) in parts(way).iter().zip(parts(kept)) {
+            let more: Vec<String> =
+                is.scopes.iter().filter(|s| !was.scopes.contains(s)).map(|s| format!("`{s}`")).collect();
+            if !more.is_empty() {
+                found.breaks(PLACE, format!("by `{}` now needs the scopes {}", was.scheme, more.join(", ")));
+            }
+            let of = |spec: &SpecSummary| spec.security_schemes.iter().find(|s| s.name == was.scheme).map(words);
+            if let (Some(old), Some(new)) = (of(old_spec), of(new_spec))
+                && old != new
+            {
+                found.breaks(PLACE, format!("by `{}` is no longer {old} but {new}", was.scheme));
+            }
         }
     }
-    for requirement in now.iter().filter(|n| before.iter().all(|b| b.scheme != n.scheme)) {
-        found.notes(PLACE, format!("by `{}` is now accepted too", requirement.scheme));
+    if before.is_empty() {
+        return;
+    }
+    for way in now.iter().filter(|n| !n.is_anonymous() && before.iter().all(|b| schemes(b) != schemes(n))) {
+        found.notes(PLACE, format!("by {} is now accepted too", name(way)));
     }
 }
 
-fn names(requirements: &[SecurityRequirement]) -> String {
-    let names: Vec<String> = requirements.iter().map(|r| format!("`{}`", r.scheme)).collect();
+/// What is needed together, in one order.
+fn parts(way: &SecurityRequirement) -> Vec<&SecurityRequirement> {
+    let mut parts: Vec<_> = std::iter::once(way).chain(&way.with).filter(|p| !p.scheme.is_empty()).collect();
+    parts.sort_by(|a, b| a.scheme.cmp(&b.scheme));
+    parts
+}
+
+fn schemes(way: &SecurityRequirement) -> Vec<&str> {
+    parts(way).iter().map(|part| part.scheme.as_str()).collect()
+}
+
+fn name(way: &SecurityRequirement) -> String {
+    let names: Vec<String> = schemes(way).iter().map(|scheme| format!("`{scheme}`")).collect();
+    names.join(" and ")
+}
+
+fn names(ways: &[SecurityRequirement]) -> String {
+    let names: Vec<String> = ways.iter().filter(|way| !way.is_anonymous()).map(name).collect();
     names.join(" or ")
 }
 

@@ -4,9 +4,10 @@ use domain::{
     access::AccessEvent,
     actor::Role,
     api_key::ApiKeyEvent,
-    connection::{AuthScheme, ConnectionEvent, SpecChanges, SpecFacts, SpecSource},
+    connection::{AuthScheme, ConnectionEvent, DocumentVia, SpecChanges, SpecFacts, SpecSource},
     credential::CredentialEvent,
     delivery::DeliveryEvent,
+    document_cache::DocumentCacheEvent,
     event::LogPosition,
     execution::{ExecutionEvent, StepError},
     ids::*,
@@ -75,6 +76,7 @@ pub async fn document(log: &Log, workspace: WorkspaceId, operations: Vec<Operati
         api_version: "1".into(),
         format: "json".into(),
         size: 10,
+        files: 1,
         endpoint_count,
         webhook_count: 1,
         servers: vec!["/v1".into()],
@@ -153,6 +155,10 @@ async fn accounts(log: &mut Log, workspace: WorkspaceId) -> UserId {
     let (permission, role) = ("connection:write".into(), "viewer".into());
     let denied = AccessEvent::Denied { permission, role, method: "POST".into(), path: "/connections".into() };
     log.append(ws, "access", denial, vec![denied]).await;
+    let looked = DocumentCacheEvent::Listed { url: None, entries: 1 };
+    let purged = DocumentCacheEvent::Purged { url: None, entries: 1, bytes: 100 };
+    log.append(ws, "document_cache", unique(), vec![looked]).await;
+    log.append(ws, "document_cache", unique(), vec![purged]).await;
     user
 }
 
@@ -189,18 +195,24 @@ async fn connections(log: &mut Log, workspace: WorkspaceId) -> (ConnectionId, Co
     let second = vec![list(), operation("POST", "/mail", "Send 50% of a mail", "mail")];
     let first = document(log, workspace, first).await;
     let second = document(log, workspace, second).await;
-    let changes = SpecChanges { added: 0, removed: 1, changed: 1, breaking: vec!["GET /old is gone".into()] };
+    let changes = SpecChanges {
+        added: 0,
+        removed: 1,
+        changed: 1,
+        breaking: vec!["GET /old is gone".into()],
+        ..Default::default()
+    };
     let problem = SpecProblem { pointer: "/paths".into(), message: "is no object".into() };
     let events = vec![
         connection_created("CRM", source.clone()),
-        ConnectionEvent::IngestionStarted { executor: "a".into() },
-        ConnectionEvent::SpecRefreshed { facts: first.clone(), changes: SpecChanges::default() },
+        ConnectionEvent::IngestionStarted { executor: "a".into(), number: 1 },
+        ConnectionEvent::SpecRefreshed { facts: first.clone(), changes: SpecChanges::default(), via: None },
         ConnectionEvent::CredentialAttached { credential_id: CredentialId(unique()) },
         ConnectionEvent::CredentialDetached { credential_id: credential },
         ConnectionEvent::CredentialAttached { credential_id: credential },
-        ConnectionEvent::RefreshRequested { source },
-        ConnectionEvent::IngestionFailed { errors: vec![problem] },
-        ConnectionEvent::SpecRefreshed { facts: second, changes },
+        ConnectionEvent::RefreshRequested { source, scheduled: false },
+        ConnectionEvent::IngestionFailed { errors: vec![problem], unreachable: true },
+        ConnectionEvent::SpecRefreshed { facts: second, changes, via: Some(DocumentVia::Fetched) },
         ConnectionEvent::CredentialRead { credential_id: credential, version: 2, purpose: "test".into() },
         ConnectionEvent::Tested { ok: true, message: "answers".into(), status: Some(200), elapsed_ms: 12 },
         ConnectionEvent::Updated {
@@ -209,12 +221,14 @@ async fn connections(log: &mut Log, workspace: WorkspaceId) -> (ConnectionId, Co
             base_url: None,
             auth: None,
             active: Some(false),
+            refresh_interval: Some(24),
         },
+        ConnectionEvent::SpecUnchanged { spec_hash: "b".repeat(64), via: DocumentVia::NotModified },
     ];
     log.append(ws, "connection", connection.0, events).await;
     let gone = vec![
         connection_created("Gone", SpecSource::None),
-        ConnectionEvent::SpecRefreshed { facts: first, changes: SpecChanges::default() },
+        ConnectionEvent::SpecRefreshed { facts: first, changes: SpecChanges::default(), via: None },
         ConnectionEvent::Deleted {},
     ];
     log.append(ws, "connection", deleted.0, gone).await;

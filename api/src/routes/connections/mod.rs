@@ -4,6 +4,7 @@ mod credentials;
 mod input;
 mod spec;
 mod spec_view;
+mod upload;
 mod view;
 
 use commands::connection as use_cases;
@@ -83,7 +84,8 @@ impl ConnectionsApi {
     /// Connect an API
     ///
     /// From the URL of its OpenAPI document (`specUrl`), from the document itself (`spec`, JSON or YAML; Swagger 2.0,
-    /// OpenAPI 3.0 and 3.1), or with neither and a `baseUrl` (plain HTTP). The document is read in the background:
+    /// OpenAPI 3.0, 3.1 and 3.2), from an archive of several files (`specArchive`), or with none of them and a `baseUrl`
+    /// (plain HTTP). The document is read in the background:
     /// `ingestionStatus` goes from `PENDING` to `SUCCEEDED` or `FAILED`. The credential in `authConfig` goes to the
     /// vault and is never returned.
     #[oai(path = "/connections", method = "post", operation_id = "createConnection")]

@@ -14,8 +14,9 @@ use tokio::time::Instant;
 
 use super::{
     find,
-    input::{self, RefreshConnectionBody},
+    input::RefreshConnectionBody,
     spec_view::{RefreshJson, RefreshUnderWayJson, SpecDiffJson, SpecHistoryJson, SpecVersionJson},
+    upload,
 };
 use crate::{
     answer::{Answer, Either},
@@ -147,7 +148,7 @@ fn failure(ingested: Ingested, uploaded: bool) -> Problem {
 impl ConnectionSpecApi {
     /// Refresh the document
     ///
-    /// Asks the document's server whether it has changed, or takes the new one in `spec`, and compares: which operations
+    /// Asks the document's server whether it has changed, or takes the new one in `spec` or `specArchive`, and compares: which operations
     /// are new, gone or changed, what of it breaks callers, and which workflows and running executions call what
     /// changed. Waits 10 seconds (`?wait=`) and answers 200 with the result; 202 when it goes on in the background: the
     /// connection then shows `ingestionStatus` and `changes`. Saved workflows keep the operations they were saved with.
@@ -162,7 +163,8 @@ impl ConnectionSpecApi {
         let began = Instant::now();
         let id = id.typed("id")?;
         let mut faults = Faults::default();
-        let spec = input::spec_text(body.0.spec, &mut faults);
+        let RefreshConnectionBody { spec, spec_archive, spec_root } = body.0;
+        let spec = upload::of(spec, spec_archive, spec_root, &mut faults);
         faults.into_result()?;
         let before = find(&permit, id).await?.spec_number;
         let uploaded = spec.is_some();

@@ -1,5 +1,6 @@
 //! Documents, their versions and what differs between them, as clients see it.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use domain::{
     connection::AffectedWorkflow,
     drift::{Drift, SpecChange},
@@ -162,10 +163,17 @@ pub struct SpecVersionJson {
     created_at: Time,
     /// The document itself, to the byte.
     document: Option<String>,
+    /// Instead of it: an uploaded archive, in base64.
+    archive: Option<String>,
 }
 
 impl SpecVersionJson {
-    pub fn of(view: ConnectionSpecView, document: Option<String>) -> Self {
+    pub fn of(view: ConnectionSpecView, document: Option<Vec<u8>>) -> Self {
+        let (document, archive) = match document.map(String::from_utf8) {
+            Some(Ok(text)) => (Some(text), None),
+            Some(Err(binary)) => (None, Some(STANDARD.encode(binary.as_bytes()))),
+            None => (None, None),
+        };
         Self {
             version: view.number,
             hash: view.spec_hash,
@@ -184,6 +192,7 @@ impl SpecVersionJson {
             asked_by: view.asked.map(Into::into),
             created_at: view.created_at.into(),
             document,
+            archive,
         }
     }
 }
