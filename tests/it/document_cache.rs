@@ -145,9 +145,10 @@ async fn a_workspace_sees_and_purges_its_own_entries() {
     assert_eq!((&entry["etag"], &entry["uses"]), (&json!("\"one\""), &json!(1)), "{entry}");
     assert!(entry["storedSize"].as_i64().unwrap() < entry["size"].as_i64().unwrap(), "compressed: {entry}");
     assert_eq!(listed["pagination"]["total"], 3);
-    assert_eq!(maria.client.get(&format!("{CACHE}?limit=2&page=2")).await.data(200)["documents"], json!([
-        listed["documents"][2]
-    ]));
+    assert_eq!(
+        maria.client.get(&format!("{CACHE}?limit=2&page=2")).await.data(200)["documents"],
+        json!([listed["documents"][2]])
+    );
     assert_eq!(jonas.client.get("/admin/spec-cache").await.data(200)["pagination"]["total"], 1);
     maria.client.get(&format!("{CACHE}?page=0&colour=red")).await.names(&["page", "colour"]);
     for role in ["manager", "member", "viewer", "auditor"] {
@@ -178,8 +179,7 @@ async fn a_workspace_sees_and_purges_its_own_entries() {
 
     // What the database itself shows.
     sqlx::query("set role apiq_api").execute(&mut database).await.unwrap();
-    let all: i64 =
-        sqlx::query_scalar("select count(*) from cache.documents").fetch_one(&mut database).await.unwrap();
+    let all: i64 = sqlx::query_scalar("select count(*) from cache.documents").fetch_one(&mut database).await.unwrap();
     assert_eq!(all, 0, "rows without a tenant");
     server.finish().await;
 }

@@ -63,7 +63,8 @@ async fn a_refresh_tells_what_breaks_and_whom_it_concerns() {
     assert!(told["responseTime"].is_u64());
 
     // The event says the same, and so does the connection.
-    let logs = client.get(&format!("/logs?resource={}&action=connection.spec_refreshed", id(&connection))).await.data(200);
+    let logs =
+        client.get(&format!("/logs?resource={}&action=connection.spec_refreshed", id(&connection))).await.data(200);
     let event = logs["logs"][0].to_string();
     assert!(event.contains(&affected) && event.contains(&running) && event.contains("property `label`"), "{event}");
     let shown = client.get(&path).await.data(200);
@@ -184,6 +185,7 @@ async fn the_schedule_asks_and_backs_off() {
     due().await;
     let failed = until("the failure is shown", PATIENCE, async || {
         let shown = client.get(&path).await.data(200);
+        eprintln!("{shown}");
         (shown["refreshFailures"] == json!(1)).then_some(shown)
     })
     .await;
@@ -191,7 +193,8 @@ async fn the_schedule_asks_and_backs_off() {
     assert!((0.2..=0.3).contains(&hours_until(&failed)), "a quarter of an hour: {failed}");
     let logs = client.get(&format!("/logs?resource={}&action=connection.ingestion_failed", id(&connection))).await;
     assert!(logs.text.contains("503"), "{}", logs.text);
-    let requested = client.get(&format!("/logs?resource={}&action=connection.refresh_requested", id(&connection))).await;
+    let requested =
+        client.get(&format!("/logs?resource={}&action=connection.refresh_requested", id(&connection))).await;
     assert_eq!(requested.data(200)["logs"].as_array().unwrap().len(), 2, "each was asked for once");
     let off = client.patch(&path, json!({ "refreshInterval": 0 })).await.data(200);
     assert_eq!(off.get("nextRefreshAt"), None, "{off}");

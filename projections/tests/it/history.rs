@@ -24,9 +24,11 @@ use domain::{
 
 use crate::log::{Log, sealed, stored, time, unique};
 
-/// Hashes of the two workflow versions' blobs, `{}` and `[]`.
-pub const D1: &str = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
-pub const D2: &str = "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945";
+/// Versions of a workflow: one that calls nothing, one that calls an operation; and the hashes of their blobs.
+const V1: &str = r#"{"definition":{"steps":[]},"bindings":{}}"#;
+const V2: &str = r#"{"definition":{"steps":[{"id":"a","connectionId":"conn_01h455vb4pex5vsknk084sn02q"}]},"bindings":{"a":{"method":"GET","path":"/a"}}}"#;
+pub const D1: &str = "2cb363515e47fe6cd1affcad3fd188a0ee26a2a35270ebde9ec0f83355e39b89";
+pub const D2: &str = "b9698e1ed90776742e0a182b577dd0f10b36842affa2033c2af69bb9f3476248";
 
 /// Names of what the history made.
 pub struct History {
@@ -210,6 +212,7 @@ async fn connections(log: &mut Log, workspace: WorkspaceId) -> (ConnectionId, Co
         ConnectionEvent::CredentialAttached { credential_id: CredentialId(unique()) },
         ConnectionEvent::CredentialDetached { credential_id: credential },
         ConnectionEvent::CredentialAttached { credential_id: credential },
+        ConnectionEvent::SpecUnchanged { spec_hash: "b".repeat(64), via: DocumentVia::NotModified },
         ConnectionEvent::RefreshRequested { source, scheduled: false },
         ConnectionEvent::IngestionFailed { errors: vec![problem], unreachable: true },
         ConnectionEvent::SpecRefreshed { facts: second, changes, via: Some(DocumentVia::Fetched) },
@@ -223,7 +226,6 @@ async fn connections(log: &mut Log, workspace: WorkspaceId) -> (ConnectionId, Co
             active: Some(false),
             refresh_interval: Some(24),
         },
-        ConnectionEvent::SpecUnchanged { spec_hash: "b".repeat(64), via: DocumentVia::NotModified },
     ];
     log.append(ws, "connection", connection.0, events).await;
     let gone = vec![
@@ -237,7 +239,7 @@ async fn connections(log: &mut Log, workspace: WorkspaceId) -> (ConnectionId, Co
 
 async fn workflow(log: &mut Log, workspace: WorkspaceId) -> WorkflowId {
     let (kept, gone) = (WorkflowId(unique()), unique());
-    for (bytes, hash) in [("{}", D1), ("[]", D2)] {
+    for (bytes, hash) in [(V1, D1), (V2, D2)] {
         assert_eq!(log.store.put_blob(workspace.0, bytes.as_bytes()).await.unwrap(), hash);
     }
     let created = || WorkflowEvent::Created {

@@ -173,12 +173,11 @@ impl ConnectionSpecApi {
         let ingested = use_cases::wait(permit.app(), permit.workspace(), id, wait.0.0).await?;
         let status = ingested.status;
         let response_time = || u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let view = if ingested.is_over() { shown(&permit, id, &ingested).await? } else { None };
         if status == IngestionStatus::Failed {
             return Err(failure(ingested, uploaded));
         }
-        if ingested.is_over()
-            && let Some(view) = shown(&permit, id, &ingested).await?
-        {
+        if let Some(view) = view {
             return Ok(Either::Usual(Answer::new(RefreshJson::of(view, before, response_time())).at(done.at)));
         }
         let answer = RefreshUnderWayJson {
