@@ -164,3 +164,51 @@ fn a_credential_stays_with_the_host_it_was_stored_for() {
     state.apply(ConnectionEvent::CredentialAttached { credential_id: credential });
     assert_eq!(state.credential_base.as_deref(), Some("https://evil.test"), "stored again for this host");
 }
+
+#[test]
+fn a_due_refresh_is_asked_for_once() {
+    let url = || SpecSource::Url { url: "https://api.example.test/openapi.json".into() };
+    let refreshed = || ConnectionEvent::SpecRefreshed { facts: facts("/"), changes: SpecChanges::default(), via: None };
+    let every = |hours| ConnectionEvent::Updated {
+        name: None,
+        description: None,
+        base_url: None,
+        auth: None,
+        active: None,
+        refresh_interval: Some(hours),
+    };
+    let asked = || ConnectionEvent::RefreshRequested { source: url(), scheduled: true };
+    let read = || vec![created(url()), started("a", 1), refreshed(), every(24)];
+    let due = |after| ConnectionCommand::RefreshDue { after };
+    Connections::with(()).given(read()).when(due(0)).then_expect_events(vec![asked()]);
+    // Another node was first, or a person: what was due is done.
+    let again = [read(), vec![asked(), started("b", 2), refreshed()]].concat();
+    Connections::with(()).given(again.clone()).when(due(0)).then_expect_events(vec![]);
+    Connections::with(()).given(again).when(due(1)).then_expect_events(vec![asked()]);
+    // While it is being read, and without a schedule, nothing is due.
+    Connections::with(()).given([read(), vec![asked()]].concat()).when(due(1)).then_expect_events(vec![]);
+    Connections::with(()).given([read(), vec![every(0)]].concat()).when(due(0)).then_expect_events(vec![]);
+    let wrong = ConnectionPatch { refresh_interval: Some(LONGEST_INTERVAL + 1), ..ConnectionPatch::default() };
+    Connections::with(()).given(read()).when(ConnectionCommand::Update(wrong)).then_expect_error_message(
+        &crate::error::Rejection::field("refreshInterval", "must be 1 to 8760 hours, or 0").to_string(),
+    );
+}
+
+#[test]
+fn the_same_document_is_no_new_version() {
+    let url = SpecSource::Url { url: "https://api.example.test/openapi.json".into() };
+    let refreshed = ConnectionEvent::SpecRefreshed { facts: facts("/"), changes: SpecChanges::default(), via: None };
+    let record = |facts| ConnectionCommand::RecordSpec {
+        number: 2,
+        facts,
+        changes: SpecChanges::default(),
+        via: DocumentVia::NotModified,
+    };
+    let given = || vec![created(url.clone()), started("a", 1), refreshed.clone(), started("a", 2)];
+    let unchanged = ConnectionEvent::SpecUnchanged { spec_hash: String::new(), via: DocumentVia::NotModified };
+    Connections::with(()).given(given()).when(record(facts("/"))).then_expect_events(vec![unchanged]);
+    // The same bytes read to other operations (a file it refers to has changed, or the reader) are another version.
+    let other = SpecFacts { operations_hash: "other".into(), ..facts("/") };
+    let events = Connections::with(()).given(given()).when(record(other)).inspect_result().unwrap();
+    assert!(matches!(&events[0], ConnectionEvent::SpecRefreshed { .. }));
+}

@@ -1,5 +1,6 @@
 //! Connections: authenticated instances of APIs, with or without an OpenAPI document.
 
+mod auth;
 mod credentials;
 mod input;
 mod spec;
@@ -7,10 +8,10 @@ mod spec_view;
 mod upload;
 mod view;
 
+pub use auth::joined;
 use commands::connection as use_cases;
 pub use credentials::ConnectionCredentialsApi;
 use domain::{error::Code, event::LogPosition, ids::ConnectionId, policy::Permission};
-pub use input::joined;
 use input::{CreateConnectionBody, PatchConnectionBody};
 use poem_openapi::{OpenApi, param::Path};
 use projections::ConnectionView;
@@ -128,7 +129,7 @@ impl ConnectionsApi {
         if secret.is_some() {
             permit.require(Permission::CredentialWrite).await?;
         }
-        let kind = patch.auth.as_ref().unwrap_or(&present.auth).as_str();
+        let kind = patch.auth.as_ref().unwrap_or(&present.auth).credential_kind();
         let done = use_cases::update(permit.app(), permit.context(), id, expected, patch).await?;
         let at = match secret {
             Some(secret) => credentials::replace(&permit, id, &present, kind, secret).await?.max(done.at),
