@@ -141,6 +141,8 @@ grants! {
     WebhookWrite = "webhook:write",
     ProjectionRead = "projection:read",
     CacheManage = "cache:manage",
+    KeyRead = "key:read",
+    KeyWrite = "key:write",
 }
 
 /// An authenticated caller who may do `P` in its workspace.

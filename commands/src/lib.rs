@@ -23,6 +23,7 @@ pub mod unit;
 mod waiters;
 pub mod webhook;
 pub mod workflow;
+pub mod workspace_key;
 
 use std::sync::Arc;
 
@@ -43,6 +44,8 @@ pub struct Settings {
     pub refresh_token_life: TimeDelta,
     /// Bytes an uploaded document may have.
     pub spec_max_bytes: usize,
+    /// For how long a deleted secret can be restored.
+    pub secret_retention: TimeDelta,
 }
 
 impl Default for Settings {
@@ -51,6 +54,7 @@ impl Default for Settings {
             access_token_life: TimeDelta::minutes(15),
             refresh_token_life: TimeDelta::days(30),
             spec_max_bytes: 32 * 1024 * 1024,
+            secret_retention: TimeDelta::days(7),
         }
     }
 }

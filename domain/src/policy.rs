@@ -28,10 +28,14 @@ pub enum Permission {
     ProjectionRead,
     /// What is kept of fetched documents: to see and to purge.
     CacheManage,
+    /// The workspace's keys: versions and progress, never the keys.
+    KeyRead,
+    /// Rotate and destroy them.
+    KeyWrite,
 }
 
 impl Permission {
-    pub const ALL: [Permission; 20] = [
+    pub const ALL: [Permission; 22] = [
         Permission::SelfRead,
         Permission::ApiKeyRead,
         Permission::ApiKeyWrite,
@@ -52,6 +56,8 @@ impl Permission {
         Permission::StatsRead,
         Permission::ProjectionRead,
         Permission::CacheManage,
+        Permission::KeyRead,
+        Permission::KeyWrite,
     ];
 
     /// `resource:action`, as shown to people.
@@ -77,6 +83,8 @@ impl Permission {
             Permission::StatsRead => "stats:read",
             Permission::ProjectionRead => "projection:read",
             Permission::CacheManage => "cache:manage",
+            Permission::KeyRead => "key:read",
+            Permission::KeyWrite => "key:write",
         }
     }
 }
@@ -93,8 +101,8 @@ pub fn allows(role: Role, permission: Permission) -> bool {
         WorkflowExecute | ExecutionControl | PlanWrite => matches!(role, Owner | Admin | Manager | Member),
         CredentialWrite | WebhookWrite => matches!(role, Owner | Admin | Manager),
         ApiKeyRead => matches!(role, Owner | Admin | Auditor),
-        ApiKeyWrite | CacheManage => matches!(role, Owner | Admin),
-        LogRead | StatsRead | ProjectionRead => matches!(role, Owner | Admin | Auditor),
+        ApiKeyWrite | KeyWrite | CacheManage => matches!(role, Owner | Admin),
+        LogRead | StatsRead | ProjectionRead | KeyRead => matches!(role, Owner | Admin | Auditor),
     }
 }
 

@@ -128,7 +128,8 @@ impl Ingester {
         if connection.source == SpecSource::None {
             return Ok(());
         }
-        let Some(begun) = connection::start_ingestion(&self.app, &context, id).await? else { return Ok(()) };
+        let begun = connection::start_ingestion(&self.app, &context, id, connection.ingestions).await?;
+        let Some(begun) = begun else { return Ok(()) };
         let number = begun.number;
         match self.read(workspace, &connection).await {
             Ok((document, ingested)) => match self.record(&context, id, begun, &connection, document, ingested).await {

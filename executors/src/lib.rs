@@ -10,6 +10,7 @@ pub mod dispatcher;
 pub mod documents;
 mod drift;
 pub mod ingester;
+mod keeper;
 mod lock;
 pub mod nats;
 pub mod node;

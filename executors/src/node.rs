@@ -13,6 +13,7 @@ use crate::{
     dispatcher::Dispatcher,
     documents::{DocumentOptions, Documents},
     ingester::Ingester,
+    keeper::Keeper,
     refresher::Refresher,
     relay,
     workflow::Executor,
@@ -61,6 +62,8 @@ pub fn start(node: &Node, roles: Roles, shutdown: &CancellationToken) -> JoinSet
         parts.spawn(ingester.run(nats.clone(), shutdown.clone()));
         let refresher = Refresher { app: app.clone(), liveness: liveness.clone(), reads: reads.clone() };
         parts.spawn(refresher.run(shutdown.clone()));
+        let keeper = Keeper { app: app.clone(), liveness: liveness.clone() };
+        parts.spawn(keeper.run(shutdown.clone()));
     }
     if roles.dispatcher {
         let dispatcher = Dispatcher::new(app, egress, liveness, reads, database_url, shutdown.clone());

@@ -26,6 +26,7 @@ use domain::{
     webhook::WebhookEvent,
     workflow::WorkflowEvent,
     workspace::WorkspaceEvent,
+    workspace_key::WorkspaceKeyEvent,
 };
 
 use crate::{fault::Fault, fold::Reader, row::Row, table::Rows};
@@ -75,6 +76,7 @@ macro_rules! facts {
 facts! {
     "organization" = Organization(OrganizationEvent),
     "workspace" = Workspace(WorkspaceEvent),
+    "workspace_key" = WorkspaceKey(WorkspaceKeyEvent),
     "user" = User(UserEvent),
     "session" = Session(SessionEvent),
     "api_key" = ApiKey(ApiKeyEvent),
@@ -259,8 +261,15 @@ pub(crate) fn columns() -> Vec<(&'static str, &'static [&'static str])> {
 
 /// Event types that no view but the audit log shows.
 #[cfg(test)]
-const ONLY_AUDITED: [&str; 8] = [
+const ONLY_AUDITED: [&str; 15] = [
     "organization.created",
+    "workspace_key.made",
+    "workspace_key.rotated",
+    "workspace_key.retired",
+    "workspace_key.rewrapped",
+    "workspace_key.master_changed",
+    "workspace_key.erasure_requested",
+    "workspace_key.destroyed",
     "session.started",
     "session.refreshed",
     "session.revoked",

@@ -185,7 +185,6 @@ async fn the_schedule_asks_and_backs_off() {
     due().await;
     let failed = until("the failure is shown", PATIENCE, async || {
         let shown = client.get(&path).await.data(200);
-        eprintln!("SHOWN {shown}");
         (shown["refreshFailures"] == json!(1)).then_some(shown)
     })
     .await;

@@ -8,6 +8,7 @@ mod connections;
 mod credentials;
 mod execution_view;
 mod executions;
+mod keys;
 mod logs;
 mod openapi_cache;
 mod operations;
@@ -33,6 +34,7 @@ pub type Api = (
     ),
     secrets::SecretsApi,
     credentials::CredentialsApi,
+    keys::KeysApi,
     workflows::WorkflowsApi,
     executions::ExecutionsApi,
     chat::ChatApi,
@@ -55,6 +57,7 @@ pub fn api() -> Api {
         ),
         secrets::SecretsApi,
         credentials::CredentialsApi,
+        keys::KeysApi,
         workflows::WorkflowsApi,
         executions::ExecutionsApi,
         chat::ChatApi,

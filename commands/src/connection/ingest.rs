@@ -19,10 +19,15 @@ pub struct Begun {
     pub at: LogPosition,
 }
 
-/// `None`: there is nothing to ingest (any more).
-pub async fn start_ingestion(app: &App, context: &Context, id: ConnectionId) -> Result<Option<Begun>, Failure> {
+/// `None`: there is nothing to ingest (any more), or another one began since `after` of them.
+pub async fn start_ingestion(
+    app: &App,
+    context: &Context,
+    id: ConnectionId,
+    after: u32,
+) -> Result<Option<Begun>, Failure> {
     let executor = context.actor.id.clone();
-    let command = |_: &Connection| Ok(ConnectionCommand::StartIngestion { executor: executor.clone() });
+    let command = |_: &Connection| Ok(ConnectionCommand::StartIngestion { executor: executor.clone(), after });
     let done = change(app, context, target(id), None, command).await?;
     Ok(done.value.iter().find_map(|event| match event {
         ConnectionEvent::IngestionStarted { number, .. } => Some(Begun { number: *number, at: done.at }),

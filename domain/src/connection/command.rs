@@ -51,8 +51,10 @@ pub enum ConnectionCommand {
     RefreshDue {
         after: u32,
     },
+    /// Nothing, if another one began since `after` of them: two must not fetch the same document.
     StartIngestion {
         executor: String,
+        after: u32,
     },
     /// The outcome of the ingestion with this number; of an earlier one than the latest it comes too late.
     RecordSpec {
@@ -104,8 +106,8 @@ pub(super) fn decide(state: &Connection, command: ConnectionCommand) -> Result<V
             Ok(vec![ConnectionEvent::RefreshRequested { source: state.source.clone(), scheduled: true }])
         }
         RefreshDue { .. } => Ok(vec![]),
-        StartIngestion { executor } => match state.ingestion {
-            IngestionStatus::Pending | IngestionStatus::Running => {
+        StartIngestion { executor, after } => match state.ingestion {
+            IngestionStatus::Pending | IngestionStatus::Running if state.ingestions == after => {
                 Ok(vec![ConnectionEvent::IngestionStarted { executor, number: state.ingestions.saturating_add(1) }])
             }
             _ => Ok(vec![]),

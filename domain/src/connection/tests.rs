@@ -97,8 +97,11 @@ fn an_outcome_is_its_own_ingestions_and_no_later_ones() {
     let old = || vec![created(source()), started("a", 0), started("b", 0)];
     Connections::with(()).given(old()).when(fail(1)).then_expect_events(vec![]);
     Connections::with(()).given(old()).when(fail(2)).then_expect_events(vec![failed()]);
-    let next = ConnectionCommand::StartIngestion { executor: "c".into() };
+    let next = ConnectionCommand::StartIngestion { executor: "c".into(), after: 2 };
     Connections::with(()).given(old()).when(next).then_expect_events(vec![started("c", 3)]);
+    // Who looked before another one began does not begin too.
+    let second = ConnectionCommand::StartIngestion { executor: "c".into(), after: 1 };
+    Connections::with(()).given(old()).when(second).then_expect_events(vec![]);
 }
 
 fn facts(server: &str) -> SpecFacts {
