@@ -4,9 +4,10 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use commands::{App, ports::Ports};
-use event_store::{DatabaseRole, EventStore, Options, connect_pool};
+use event_store::{CacheBounds, DatabaseRole, EventStore, Options, connect_pool};
 use executors::{
-    Liveness, Node, Roles, addresses::Addresses, certificates::Certificates, planner::WorkspacePlanner, tester::Tester,
+    Liveness, Node, Roles, addresses::Addresses, certificates::Certificates, documents::DocumentOptions,
+    planner::WorkspacePlanner, tester::Tester,
 };
 use integrations::{
     egress::{Egress, EgressPolicy},
@@ -135,6 +136,7 @@ pub async fn wire(settings: &Settings, engines: &Engines, listener: &TcpListener
         database_url: url.to_owned(),
         relay: Arc::default(),
         limits,
+        documents: documents(settings),
     };
     Ok(Wired { app, state, node, projector, sampler, metrics, roles: settings.roles.clone() })
 }
@@ -191,6 +193,16 @@ impl Wired {
         }
         anyhow::ensure!(lost.is_none(), "a part of this node ended unexpectedly");
         Ok(())
+    }
+}
+
+fn documents(settings: &Settings) -> DocumentOptions {
+    let spec = settings.spec;
+    DocumentOptions {
+        max_bytes: settings.spec_max_bytes,
+        timeout: spec.timeout,
+        time_to_live: spec.time_to_live,
+        bounds: CacheBounds { entries: spec.cache_entries, bytes: spec.cache_bytes },
     }
 }
 

@@ -9,6 +9,7 @@ mod egress;
 pub mod master;
 pub mod nats;
 mod parse;
+mod spec;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 pub use egress::EgressRule;
+pub use spec::SpecSettings;
 #[cfg(test)]
 pub use table::SETTINGS;
 pub use table::help;
@@ -136,6 +138,8 @@ pub struct Settings {
     pub metrics_listen: Option<SocketAddr>,
     /// Largest accepted API document, bytes.
     pub spec_max_bytes: u64,
+    /// How documents are fetched and kept.
+    pub spec: SpecSettings,
     /// Roles of this node, sorted, without duplicates, never empty.
     pub roles: Vec<Role>,
 }

@@ -143,6 +143,7 @@ grants! {
     WebhookRead = "webhook:read",
     WebhookWrite = "webhook:write",
     ProjectionRead = "projection:read",
+    CacheManage = "cache:manage",
     KeyRead = "key:read",
     KeyWrite = "key:write",
 }

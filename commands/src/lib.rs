@@ -10,6 +10,7 @@ pub mod connection;
 mod context;
 pub mod credential;
 mod credential_value;
+pub mod document_cache;
 pub mod execution;
 mod failure;
 pub mod idempotency;

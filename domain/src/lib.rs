@@ -10,6 +10,8 @@ pub mod catalogue;
 pub mod connection;
 pub mod credential;
 pub mod delivery;
+pub mod document_cache;
+pub mod drift;
 pub mod error;
 pub mod event;
 pub mod execution;

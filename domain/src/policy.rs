@@ -30,6 +30,8 @@ pub enum Permission {
     WebhookWrite,
     StatsRead,
     ProjectionRead,
+    /// What is kept of fetched documents: to see and to purge.
+    CacheManage,
     /// The workspace's keys: versions and progress, never the keys.
     KeyRead,
     /// Rotate and destroy them.
@@ -37,7 +39,7 @@ pub enum Permission {
 }
 
 impl Permission {
-    pub const ALL: [Permission; 24] = [
+    pub const ALL: [Permission; 25] = [
         Permission::SelfRead,
         Permission::ApiKeyRead,
         Permission::ApiKeyWrite,
@@ -60,6 +62,7 @@ impl Permission {
         Permission::WebhookWrite,
         Permission::StatsRead,
         Permission::ProjectionRead,
+        Permission::CacheManage,
         Permission::KeyRead,
         Permission::KeyWrite,
     ];
@@ -89,6 +92,7 @@ impl Permission {
             Permission::WebhookWrite => "webhook:write",
             Permission::StatsRead => "stats:read",
             Permission::ProjectionRead => "projection:read",
+            Permission::CacheManage => "cache:manage",
             Permission::KeyRead => "key:read",
             Permission::KeyWrite => "key:write",
         }
@@ -107,7 +111,7 @@ pub fn allows(role: Role, permission: Permission) -> bool {
         WorkflowExecute | ExecutionControl | PlanWrite => matches!(role, Owner | Admin | Manager | Member),
         CredentialWrite | WebhookWrite => matches!(role, Owner | Admin | Manager),
         ApiKeyRead => matches!(role, Owner | Admin | Auditor),
-        ApiKeyWrite | KeyWrite | ConnectionApprove | OrganizationWrite => matches!(role, Owner | Admin),
+        ApiKeyWrite | KeyWrite | ConnectionApprove | OrganizationWrite | CacheManage => matches!(role, Owner | Admin),
         LogRead | StatsRead | ProjectionRead | KeyRead => matches!(role, Owner | Admin | Auditor),
     }
 }

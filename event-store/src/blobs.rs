@@ -1,7 +1,7 @@
 //! Big things: content-addressed, compressed, stored before the event that names them.
 
 use sha2::{Digest, Sha256};
-use sqlx::{PgExecutor, Row};
+use sqlx::{PgExecutor, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::EventStore;
@@ -50,6 +50,28 @@ pub async fn read_blob(executor: impl PgExecutor<'_>, hash: &str) -> Result<Vec<
         .fetch_optional(executor)
         .await?
         .ok_or_else(|| BlobError::Missing(hash.to_owned()))?;
+    opened(hash, &row)
+}
+
+/// Blobs by hash in one query: what is there, each opened and checked.
+pub async fn read_blobs(
+    executor: impl PgExecutor<'_>,
+    hashes: &[String],
+) -> Result<Vec<(String, Result<Vec<u8>, BlobError>)>, sqlx::Error> {
+    let rows = sqlx::query("select hash, size, content from log.blobs where hash = any($1)")
+        .bind(hashes)
+        .fetch_all(executor)
+        .await?;
+    rows.iter()
+        .map(|row| {
+            let hash: String = row.try_get("hash")?;
+            let bytes = opened(&hash, row);
+            Ok((hash, bytes))
+        })
+        .collect()
+}
+
+fn opened(hash: &str, row: &PgRow) -> Result<Vec<u8>, BlobError> {
     let size: i64 = row.try_get("size")?;
     let content: Vec<u8> = row.try_get("content")?;
     let damaged = |reason: String| BlobError::Damaged { hash: hash.to_owned(), reason };

@@ -3,21 +3,23 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use commands::{App, Context, Failure, connection};
+use commands::{
+    App, Context, Failure,
+    connection::{self, Begun},
+};
 use domain::{
-    connection::{Connection, IngestionStatus, SpecChanges, SpecFacts, SpecSecurity, SpecSource},
+    connection::{Connection, DocumentVia, IngestionStatus, SpecFacts, SpecSecurity, SpecSource},
     ids::{ConnectionId, WorkspaceId},
     operation::{SpecProblem, SpecSummary},
 };
-use integrations::{
-    egress::{Egress, EgressError, OutboundRequest},
-    openapi::{self, Format, Ingested, Limits},
-};
+use integrations::openapi::{self, Format, Ingested, Limits};
 use projections::{Due, SystemReads};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Liveness,
+    documents::{Document, Documents, Freshness},
+    drift::{self, Compared, count},
     nats::NatsError,
     supervise::supervise,
     wake::{Work, consume},
@@ -36,19 +38,34 @@ const SHOWN: usize = 50;
 #[derive(Clone)]
 pub struct Ingester {
     app: App,
-    egress: Egress,
+    documents: Documents,
     liveness: Liveness,
+    reads: SystemReads,
     limits: Limits,
 }
 
+/// Why there are no operations.
+struct Refused {
+    problems: Vec<SpecProblem>,
+    /// There was no document to read.
+    unreachable: bool,
+}
+
+impl Refused {
+    fn of(message: impl Into<String>) -> Self {
+        let problems = vec![SpecProblem { pointer: String::new(), message: message.into() }];
+        Self { problems, unreachable: false }
+    }
+}
+
 impl Ingester {
-    pub fn new(app: App, egress: Egress, liveness: Liveness, limits: Limits) -> Self {
-        Self { app, egress, liveness, limits }
+    pub fn new(app: App, documents: Documents, liveness: Liveness, reads: SystemReads, limits: Limits) -> Self {
+        Self { app, documents, liveness, reads, limits }
     }
 
-    pub async fn run(self, client: async_nats::Client, reads: SystemReads, shutdown: CancellationToken) {
+    pub async fn run(self, client: async_nats::Client, shutdown: CancellationToken) {
         let woken = supervise("ingester", shutdown.clone(), || self.consume(&client));
-        let swept = supervise("ingestion sweep", shutdown.clone(), || self.sweep(&reads));
+        let swept = supervise("ingestion sweep", shutdown.clone(), || self.sweep());
         tokio::join!(woken, swept);
     }
 
@@ -72,12 +89,12 @@ impl Ingester {
     }
 
     /// Connections whose wake-up was lost, or whose ingester died.
-    async fn sweep(&self, reads: &SystemReads) -> Result<(), NatsError> {
+    async fn sweep(&self) -> Result<(), NatsError> {
         loop {
             tokio::time::sleep(SWEEP).await;
             let now = self.app.now();
-            let stuck = reads.connections_to_ingest(now - STUCK, SWEPT).await.map_err(NatsError::of)?;
-            let open = reads.connections_to_ingest(now - QUIET, SWEPT).await.map_err(NatsError::of)?;
+            let stuck = self.reads.connections_to_ingest(now - STUCK, SWEPT).await.map_err(NatsError::of)?;
+            let open = self.reads.connections_to_ingest(now - QUIET, SWEPT).await.map_err(NatsError::of)?;
             for Due { workspace, id } in open {
                 self.work_on(workspace, id, stuck.iter().any(|s| s.id == id)).await;
             }
@@ -111,66 +128,66 @@ impl Ingester {
         if connection.source == SpecSource::None {
             return Ok(());
         }
-        let Some(number) = connection::start_ingestion(&self.app, &context, id).await? else { return Ok(()) };
-        match self.read(&connection).await {
-            Ok((bytes, ingested)) => match self.record(&context, id, number, &connection, &bytes, ingested).await {
+        let begun = connection::start_ingestion(&self.app, &context, id, connection.ingestions).await?;
+        let Some(begun) = begun else { return Ok(()) };
+        let number = begun.number;
+        match self.read(workspace, &connection).await {
+            Ok((document, ingested)) => match self.record(&context, id, begun, &connection, document, ingested).await {
                 Err(Failure::Internal(reason)) => {
                     tracing::error!(connection = %id, %reason, "a document could not be recorded");
-                    let sentence = "The document could be read but not stored.".to_owned();
-                    connection::record_failure(&self.app, &context, id, number, problem(sentence)).await
+                    let refused = Refused::of("The document could be read but not stored.");
+                    connection::record_failure(&self.app, &context, id, number, refused.problems, false).await
                 }
                 other => other,
             },
-            Err(problems) => {
-                tracing::info!(connection = %id, ?problems, "a document could not be taken");
-                connection::record_failure(&self.app, &context, id, number, problems).await
+            Err(Refused { problems, unreachable }) => {
+                let reason = problems.first().map_or("", |p| p.message.as_str());
+                tracing::warn!(connection = %id, reason, problems = problems.len(), "a document could not be taken");
+                connection::record_failure(&self.app, &context, id, number, problems, unreachable).await
             }
         }
     }
 
-    async fn read(&self, connection: &Connection) -> Result<(Vec<u8>, Ingested), Vec<SpecProblem>> {
-        let bytes = match &connection.source {
-            SpecSource::Url { url } => match connection.approvals.blocks(url) {
-                Some(why) => return Err(problem(format!("The document is not fetched: {why}."))),
-                None => self.fetch(url).await.map_err(problem)?,
-            },
-            SpecSource::Upload { blob, .. } => self
-                .app
-                .store()
-                .blob(blob)
-                .await
-                .map_err(|e| problem(format!("The stored document cannot be read: {e}")))?,
-            SpecSource::None => return Err(problem("The connection has no document.".into())),
-        };
+    async fn read(&self, workspace: WorkspaceId, connection: &Connection) -> Result<(Document, Ingested), Refused> {
+        let document = self.document(workspace, connection).await?;
         let limits = self.limits.clone();
         let parsed = tokio::task::spawn_blocking(move || {
-            let ingested = openapi::ingest(&bytes, &limits);
-            (bytes, ingested)
+            let ingested = openapi::ingest(&document.bytes, &limits);
+            (document, ingested)
         })
         .await;
         match parsed {
             Ok((_, Ok(ingested))) if holds_nul(&ingested.summary) => {
-                Err(problem("The document holds a NUL character (\\u0000), which no text can hold.".into()))
+                Err(Refused::of("The document holds a NUL character (\\u0000), which no text can hold."))
             }
-            Ok((bytes, Ok(ingested))) => Ok((bytes, ingested)),
-            Ok((_, Err(error))) => Err(error.problems.into_iter().take(SHOWN).collect()),
+            Ok((document, Ok(ingested))) => Ok((document, ingested)),
+            Ok((_, Err(error))) => {
+                Err(Refused { problems: error.problems.into_iter().take(SHOWN).collect(), unreachable: false })
+            }
             Err(panic) => {
                 tracing::error!(%panic, "the ingester broke on a document");
-                Err(problem("The document could not be read: an internal error.".into()))
+                Err(Refused::of("The document could not be read: an internal error."))
             }
         }
     }
 
-    async fn fetch(&self, url: &str) -> Result<Vec<u8>, String> {
-        let request = OutboundRequest::get(url)
-            .header("Accept", "application/json, application/yaml, text/yaml, */*;q=0.5")
-            .timeout(Duration::from_secs(30))
-            .max_response_bytes(self.limits.max_bytes as u64);
-        match self.egress.send(request).await {
-            Ok(answer) if answer.status == 200 => Ok(answer.body.to_vec()),
-            Ok(answer) => Err(format!("The document's server answered {} instead of 200.", answer.status)),
-            Err(EgressError::ResponseTooLarge { limit }) => Err(format!("The document has more than {limit} bytes.")),
-            Err(error) => Err(format!("The document cannot be fetched: {error}")),
+    async fn document(&self, workspace: WorkspaceId, connection: &Connection) -> Result<Document, Refused> {
+        match &connection.source {
+            SpecSource::Url { url } => {
+                if let Some(why) = connection.approvals.blocks(url) {
+                    return Err(Refused::of(format!("The document is not fetched: {why}.")));
+                }
+                // Who asks for a refresh wants to know what the server has now.
+                let freshness = if connection.refreshes == 0 { Freshness::Cached } else { Freshness::Revalidated };
+                let fetched = self.documents.fetch(workspace, url, freshness).await;
+                fetched.map_err(|error| Refused { unreachable: true, ..Refused::of(error.to_string()) })
+            }
+            SpecSource::Upload { blob, .. } => {
+                let bytes = self.app.store().blob(blob).await;
+                let bytes = bytes.map_err(|e| Refused::of(format!("The stored document cannot be read: {e}")))?;
+                Ok(Document { bytes, url: String::new(), via: DocumentVia::Upload })
+            }
+            SpecSource::None => Err(Refused::of("The connection has no document.")),
         }
     }
 
@@ -178,20 +195,24 @@ impl Ingester {
         &self,
         context: &Context,
         id: ConnectionId,
-        number: u32,
+        begun: Begun,
         before: &Connection,
-        bytes: &[u8],
+        document: Document,
         ingested: Ingested,
     ) -> Result<(), Failure> {
-        let app = &self.app;
+        let (app, reads) = (&self.app, &self.reads);
         let workspace = context.actor.workspace;
         let summary = ingested.summary;
+        let Document { bytes, via, .. } = document;
         let operations = serde_json::to_vec(&summary).map_err(|e| Failure::Internal(e.to_string()))?;
-        let spec_hash = app.store().put_blob(workspace.0, bytes).await?;
+        let spec_hash = app.store().put_blob(workspace.0, &bytes).await?;
         let operations_hash = app.store().put_blob(workspace.0, &operations).await?;
-        let changes = match &before.facts {
-            Some(old) => changes(&*app.spec(&old.operations_hash).await?, &summary),
-            None => SpecChanges { added: count(summary.operations.len()), ..SpecChanges::default() },
+        let (changes, summary) = match &before.facts {
+            Some(old) => {
+                let compared = Compared { app, reads, workspace, connection: id, since: begun.at };
+                compared.changes(&old.operations_hash, summary).await?
+            }
+            None => (drift::first(&summary), summary),
         };
         let facts = SpecFacts {
             security: SpecSecurity::of(&summary),
@@ -212,17 +233,7 @@ impl Ingester {
             warning_count: count(summary.warnings.len()),
             warnings: summary.warnings.into_iter().take(SHOWN).collect(),
         };
-        connection::record_spec(app, context, id, number, facts, changes).await
-    }
-}
-
-fn changes(old: &SpecSummary, new: &SpecSummary) -> SpecChanges {
-    let diff = openapi::operations_diff(old, new);
-    SpecChanges {
-        added: count(diff.added.len()),
-        removed: count(diff.removed.len()),
-        changed: count(diff.changed.len()),
-        breaking: diff.breaking.into_iter().take(SHOWN).collect(),
+        connection::record_spec(app, context, id, begun.number, facts, changes, via).await
     }
 }
 
@@ -238,12 +249,4 @@ fn holds_nul(summary: &SpecSummary) -> bool {
                 || o.tags.iter().any(|t| t.contains('\0'))
                 || serde_json::to_string(o).is_ok_and(|text| text.contains("\\u0000"))
         })
-}
-
-fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-fn problem(message: String) -> Vec<SpecProblem> {
-    vec![SpecProblem { pointer: String::new(), message }]
 }

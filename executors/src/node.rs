@@ -9,7 +9,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Liveness, RelayStats, dispatcher::Dispatcher, ingester::Ingester, keeper::Keeper, relay, workflow::Executor,
+    Liveness, RelayStats,
+    dispatcher::Dispatcher,
+    documents::{DocumentOptions, Documents},
+    ingester::Ingester,
+    keeper::Keeper,
+    refresher::Refresher,
+    relay,
+    workflow::Executor,
 };
 
 /// Which parts a node runs. A large installation spreads them; `apiq dev` runs all.
@@ -36,12 +43,13 @@ pub struct Node {
     pub database_url: String,
     pub relay: Arc<RelayStats>,
     pub limits: Limits,
+    pub documents: DocumentOptions,
 }
 
 /// Starts the parts; they run until `shutdown`.
 pub fn start(node: &Node, roles: Roles, shutdown: &CancellationToken) -> JoinSet<()> {
     let mut parts = JoinSet::new();
-    let Node { app, egress, nats, liveness, reads, database_url, relay: stats, limits } = node.clone();
+    let Node { app, egress, nats, liveness, reads, database_url, relay: stats, limits, documents } = node.clone();
     if roles.relay {
         parts.spawn(relay::run(app.store().clone(), nats.clone(), database_url.clone(), stats, shutdown.clone()));
         parts.spawn(sweep(app.clone(), shutdown.clone()));
@@ -49,8 +57,11 @@ pub fn start(node: &Node, roles: Roles, shutdown: &CancellationToken) -> JoinSet
     if roles.executor {
         let executor = Executor::new(app.clone(), egress.clone(), liveness.clone(), shutdown.clone());
         parts.spawn(executor.run(nats.clone(), reads.clone()));
-        let ingester = Ingester::new(app.clone(), egress.clone(), liveness.clone(), limits);
-        parts.spawn(ingester.run(nats.clone(), reads.clone(), shutdown.clone()));
+        let documents = Documents::new(egress.clone(), app.store().documents(), documents);
+        let ingester = Ingester::new(app.clone(), documents, liveness.clone(), reads.clone(), limits);
+        parts.spawn(ingester.run(nats.clone(), shutdown.clone()));
+        let refresher = Refresher { app: app.clone(), liveness: liveness.clone(), reads: reads.clone() };
+        parts.spawn(refresher.run(shutdown.clone()));
         let keeper = Keeper { app: app.clone(), liveness: liveness.clone() };
         parts.spawn(keeper.run(shutdown.clone()));
     }

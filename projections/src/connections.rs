@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     connection::{
         Approvals, AuthScheme, Connection, ConnectionEvent, IngestionStatus, SpecChanges, SpecFacts, SpecSource,
+        next_refresh,
     },
     ids::{ConnectionId, CredentialId, WorkspaceId},
     operation::SpecProblem,
@@ -15,6 +16,7 @@ use crate::{
     list::{Kind, ListFilter, ListSpec, Listed, Order, Page},
     read::{QueryError, ReadModels},
     row::{Key, id, optional_id, row},
+    specs::{Asked, ConnectionSpecView, version_of},
     table::{Rows, Table},
     view::{Fact, Item, View},
 };
@@ -78,6 +80,20 @@ row! {
         /// Origins in a private range.
         pub private: Vec<String>,
         pub last_test: Option<LastTest>,
+        /// Hours between refreshes by schedule; 0: there are none.
+        pub refresh_interval: u32,
+        /// When the schedule asks next.
+        pub next_refresh_at: Option<DateTime<Utc>>,
+        /// How often a refresh was asked for.
+        pub refreshes: u32,
+        /// Failed ones since the last good one.
+        pub refresh_failures: u32,
+        /// The document's version, from 1; 0: none was taken yet.
+        pub spec_number: i32,
+        /// When the document was last seen as it is.
+        pub checked_at: Option<DateTime<Utc>>,
+        /// Who asked for the present ingestion, or the last one.
+        pub asked: Option<Asked>,
         pub created_at: DateTime<Utc>,
         pub updated_at: DateTime<Utc>,
         /// The stream's last sequence.
@@ -120,6 +136,7 @@ impl ReadModels {
 #[derive(Default)]
 pub(crate) struct Connections {
     connections: Table<ConnectionView>,
+    specs: Table<ConnectionSpecView>,
 }
 
 impl View for Connections {
@@ -137,6 +154,7 @@ impl View for Connections {
             "connection.refresh_requested",
             "connection.ingestion_started",
             "connection.spec_refreshed",
+            "connection.spec_unchanged",
             "connection.ingestion_failed",
             "connection.tested",
             "connection.private_range_noted",
@@ -153,7 +171,7 @@ impl View for Connections {
     }
 
     fn tables(&mut self) -> Vec<&mut dyn Rows> {
-        vec![&mut self.connections]
+        vec![&mut self.connections, &mut self.specs]
     }
 
     fn fold(&mut self, item: &Item) -> Result<(), Fault> {
@@ -162,7 +180,7 @@ impl View for Connections {
         let Fact::Connection(event) = item.fact()? else { return Ok(()) };
         match event {
             ConnectionEvent::Created { .. } => {
-                if let Some(row) = created(item, event) {
+                if let Some(row) = created(item, event)? {
                     self.connections.put(row);
                 }
             }
@@ -170,6 +188,13 @@ impl View for Connections {
             other => {
                 if let Some(row) = self.connections.change(&key) {
                     change(row, other, recorded.recorded_at);
+                    if let ConnectionEvent::RefreshRequested { scheduled, .. } = other {
+                        row.asked = Some(Asked::of(item, *scheduled)?);
+                    }
+                    if let Some(version) = version_of(row, other, recorded.recorded_at) {
+                        row.spec_number = version.number;
+                        self.specs.put(version);
+                    }
                     let connection = rebuilt(row);
                     row.effective_base_url = connection.effective_base_url();
                     row.risks = connection.risks();
@@ -181,9 +206,9 @@ impl View for Connections {
     }
 }
 
-fn created(item: &Item, event: &ConnectionEvent) -> Option<ConnectionView> {
+fn created(item: &Item, event: &ConnectionEvent) -> Result<Option<ConnectionView>, Fault> {
     let ConnectionEvent::Created { name, description, source, base_url, auth, credential_id, risks } = event else {
-        return None;
+        return Ok(None);
     };
     let recorded = &item.recorded;
     let no_document = *source == SpecSource::None;
@@ -208,18 +233,25 @@ fn created(item: &Item, event: &ConnectionEvent) -> Option<ConnectionView> {
         approvals: Approvals::default(),
         private: vec![],
         last_test: None,
+        refresh_interval: 0,
+        next_refresh_at: None,
+        refreshes: 0,
+        refresh_failures: 0,
+        spec_number: 0,
+        checked_at: None,
+        asked: Some(Asked::of(item, false)?),
         created_at: recorded.recorded_at,
         updated_at: recorded.recorded_at,
         version: recorded.sequence,
     };
     row.effective_base_url = rebuilt(&row).effective_base_url();
-    Some(row)
+    Ok(Some(row))
 }
 
 /// Everything but birth and death.
 fn change(row: &mut ConnectionView, event: &ConnectionEvent, at: DateTime<Utc>) {
     match event {
-        ConnectionEvent::Updated { name, description, base_url, auth, active } => {
+        ConnectionEvent::Updated { name, description, base_url, auth, active, refresh_interval } => {
             row.name = name.clone().unwrap_or_else(|| std::mem::take(&mut row.name));
             row.description = description.clone().or(row.description.take());
             row.base_url = base_url.clone().or(row.base_url.take());
@@ -229,26 +261,38 @@ fn change(row: &mut ConnectionView, event: &ConnectionEvent, at: DateTime<Utc>) 
                 Some(false) => ConnectionStatus::Inactive,
                 None => row.status,
             };
+            if let Some(hours) = refresh_interval {
+                row.refresh_interval = *hours;
+                plan_refresh(row, at);
+            }
         }
         ConnectionEvent::AuthResolved { auth } => row.auth = auth.clone(),
         ConnectionEvent::CredentialAttached { credential_id } => row.credential_id = Some(*credential_id),
         ConnectionEvent::CredentialDetached { .. } => row.credential_id = None,
-        ConnectionEvent::RefreshRequested { source } => {
+        ConnectionEvent::RefreshRequested { source, .. } => {
             row.source = source.clone();
+            row.refreshes += 1;
             row.ingestion_status = IngestionStatus::Pending;
         }
         ConnectionEvent::IngestionStarted { .. } => row.ingestion_status = IngestionStatus::Running,
-        ConnectionEvent::SpecRefreshed { facts, changes } => {
+        ConnectionEvent::SpecRefreshed { facts, changes, .. } => {
             row.ingestion_status = IngestionStatus::Succeeded;
             row.endpoint_count = facts.endpoint_count;
             row.webhook_count = facts.webhook_count;
             row.facts = Some(facts.clone());
             row.changes = Some(changes.clone());
-            row.errors.clear();
+            taken(row, at);
         }
-        ConnectionEvent::IngestionFailed { errors } => {
+        ConnectionEvent::SpecUnchanged { .. } => {
+            row.ingestion_status = IngestionStatus::Succeeded;
+            row.changes = Some(SpecChanges::default());
+            taken(row, at);
+        }
+        ConnectionEvent::IngestionFailed { errors, .. } => {
             row.ingestion_status = IngestionStatus::Failed;
             row.errors = errors.clone();
+            row.refresh_failures += 1;
+            plan_refresh(row, at);
         }
         ConnectionEvent::Tested { ok, message, status, elapsed_ms } => {
             let (message, elapsed_ms) = (message.clone(), *elapsed_ms);
@@ -263,6 +307,21 @@ fn change(row: &mut ConnectionView, event: &ConnectionEvent, at: DateTime<Utc>) 
         }
     }
     row.updated_at = at;
+}
+
+/// The document was seen as it is.
+fn taken(row: &mut ConnectionView, at: DateTime<Utc>) {
+    row.errors.clear();
+    row.refresh_failures = 0;
+    row.checked_at = Some(at);
+    plan_refresh(row, at);
+}
+
+fn plan_refresh(row: &mut ConnectionView, at: DateTime<Utc>) {
+    row.next_refresh_at = match row.source {
+        SpecSource::Url { .. } => next_refresh(at, row.refresh_interval, row.refresh_failures, row.id.0),
+        _ => None,
+    };
 }
 
 /// As the domain's own rules want it, with what they depend on.

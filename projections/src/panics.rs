@@ -33,7 +33,14 @@ fn created(name: &str) -> ConnectionEvent {
 }
 
 fn renamed(name: &str) -> ConnectionEvent {
-    ConnectionEvent::Updated { name: Some(name.into()), description: None, base_url: None, auth: None, active: None }
+    ConnectionEvent::Updated {
+        name: Some(name.into()),
+        description: None,
+        base_url: None,
+        auth: None,
+        active: None,
+        refresh_interval: None,
+    }
 }
 
 async fn quarantine(log: &Log) -> Vec<(String, Uuid, String)> {

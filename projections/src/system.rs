@@ -9,7 +9,10 @@ use domain::{
 use sqlx::{PgPool, Row as _};
 use uuid::Uuid;
 
-use crate::projector::CHECKPOINT;
+use crate::{
+    projector::CHECKPOINT,
+    workflow_operations::{self, Callers},
+};
 
 /// Something of a workspace that waits for an executor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +27,15 @@ pub struct DueDelivery {
     pub workspace: WorkspaceId,
     pub webhook: WebhookId,
     pub id: DeliveryId,
+}
+
+/// A connection whose document the schedule wants to be read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DueRefresh {
+    pub workspace: WorkspaceId,
+    pub id: ConnectionId,
+    /// How many refreshes had been asked for.
+    pub refreshes: u32,
 }
 
 /// How far the read models are behind the log.
@@ -90,6 +102,41 @@ impl SystemReads {
             limit,
         )
         .await
+    }
+
+    /// Connections whose document the schedule wants to be read again by `now`, the longest due first.
+    pub async fn connections_to_refresh(&self, now: DateTime<Utc>, limit: i64) -> Result<Vec<DueRefresh>, sqlx::Error> {
+        let rows: Vec<(Uuid, Uuid, i32)> = sqlx::query_as(
+            "select workspace_id, id, refreshes from read_models.connections
+              where next_refresh_at <= $1 and status = 'ACTIVE' and ingestion_status in ('SUCCEEDED', 'FAILED')
+              order by next_refresh_at limit $2",
+        )
+        .bind(now)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        let due = |(workspace, id, refreshes)| DueRefresh {
+            workspace: WorkspaceId(workspace),
+            id: ConnectionId(id),
+            refreshes: u32::try_from(refreshes).unwrap_or(0),
+        };
+        Ok(rows.into_iter().map(due).collect())
+    }
+
+    /// Who calls any of these operations (`METHOD /path`) of a connection; at most `most` of each kind are named.
+    pub async fn callers(
+        &self,
+        workspace: WorkspaceId,
+        connection: ConnectionId,
+        operations: &[String],
+        most: i64,
+    ) -> Result<Callers, sqlx::Error> {
+        workflow_operations::callers(&self.pool, workspace, connection, operations, most).await
+    }
+
+    /// Have the read models come to `at`?
+    pub async fn shows(&self, at: LogPosition) -> Result<bool, sqlx::Error> {
+        Ok(event_store::checkpoint(&self.pool, CHECKPOINT).await? >= at)
     }
 
     /// Executions that should have moved by `now`.

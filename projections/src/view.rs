@@ -15,6 +15,7 @@ use domain::{
     connection::ConnectionEvent,
     credential::CredentialEvent,
     delivery::DeliveryEvent,
+    document_cache::DocumentCacheEvent,
     event::{DecodeError, RecordedEvent},
     execution::ExecutionEvent,
     organization::OrganizationEvent,
@@ -55,7 +56,7 @@ macro_rules! facts {
     ($( $aggregate:literal = $variant:ident($event:ty) ),* $(,)?) => {
         /// A decoded event of any aggregate.
         #[derive(Debug)]
-        #[expect(dead_code, reason = "sessions, denials, reservations and keys are decoded only to see that they can be")]
+        #[expect(dead_code, reason = "some are decoded only to see that they can be")]
         pub(crate) enum Fact { $( $variant($event) ),* }
 
         impl Fact {
@@ -82,6 +83,7 @@ facts! {
     "reservation" = Reservation(ReservationEvent),
     "access" = Access(AccessEvent),
     "connection" = Connection(ConnectionEvent),
+    "document_cache" = DocumentCache(DocumentCacheEvent),
     "credential" = Credential(CredentialEvent),
     "workflow" = Workflow(WorkflowEvent),
     "execution" = Execution(ExecutionEvent),
@@ -202,6 +204,7 @@ pub(crate) fn all() -> Vec<Box<dyn View>> {
         Box::<crate::operations::Operations>::default(),
         Box::<crate::credentials::Credentials>::default(),
         Box::<crate::workflows::Workflows>::default(),
+        Box::<crate::workflow_operations::WorkflowOperations>::default(),
         Box::<crate::executions::Executions>::default(),
         Box::<crate::plans::Plans>::default(),
         Box::<crate::webhooks::Webhooks>::default(),
@@ -210,9 +213,10 @@ pub(crate) fn all() -> Vec<Box<dyn View>> {
 }
 
 /// Every table, by name: what a rebuild makes and compares.
-pub const TABLES: [&str; 15] = [
+pub const TABLES: [&str; 17] = [
     "api_keys",
     "audit_entries",
+    "connection_specs",
     "connections",
     "credential_reads",
     "credentials",
@@ -223,6 +227,7 @@ pub const TABLES: [&str; 15] = [
     "users",
     "webhook_deliveries",
     "webhooks",
+    "workflow_operations",
     "workflow_versions",
     "workflows",
     "workspaces",
@@ -238,11 +243,13 @@ pub(crate) fn columns() -> Vec<(&'static str, &'static [&'static str])> {
         of::<crate::WorkspaceView>(),
         of::<crate::ApiKeyView>(),
         of::<crate::ConnectionView>(),
+        of::<crate::ConnectionSpecView>(),
         of::<crate::OperationView>(),
         of::<crate::CredentialView>(),
         of::<crate::CredentialReadView>(),
         of::<crate::WorkflowView>(),
         of::<crate::WorkflowVersionView>(),
+        of::<crate::workflow_operations::WorkflowOperationView>(),
         of::<crate::ExecutionView>(),
         of::<crate::ExecutionStepView>(),
         of::<crate::PlanView>(),
@@ -254,7 +261,7 @@ pub(crate) fn columns() -> Vec<(&'static str, &'static [&'static str])> {
 
 /// Event types that no view but the audit log shows.
 #[cfg(test)]
-const ONLY_AUDITED: [&str; 13] = [
+const ONLY_AUDITED: [&str; 15] = [
     "organization.created",
     "workspace_key.made",
     "workspace_key.rotated",
@@ -268,6 +275,8 @@ const ONLY_AUDITED: [&str; 13] = [
     "session.revoked",
     "user.login_failed",
     "access.denied",
+    "document_cache.listed",
+    "document_cache.purged",
 ];
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             log_format: self.read("APIQ_LOG_FORMAT", log_format).unwrap_or(LogFormat::Text),
             metrics_listen: self.read("APIQ_METRICS_LISTEN", metrics_listen),
             spec_max_bytes: self.read("APIQ_SPEC_MAX_BYTES", spec_max_bytes).unwrap_or(DEFAULT_SPEC_MAX_BYTES),
+            spec: self.spec(),
             roles: self.read("APIQ_ROLES", roles).unwrap_or_else(|| Role::ALL.to_vec()),
         }
     }
@@ -80,7 +81,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
         (self.lookup)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
     }
 
-    fn read<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+    pub(super) fn read<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let text = self.text(name)?;
         match parse(&text) {
             Ok(value) => Some(value),

@@ -111,6 +111,27 @@ pub const SETTINGS: &[Setting] = &[
         help: "Largest API document accepted, in bytes, uploaded or fetched; a larger one is refused with 413.",
     },
     Setting {
+        name: "APIQ_SPEC_TIMEOUT_SECONDS",
+        default: "30",
+        help: "Longest time to fetch an API document, to its last byte. A slower server is cut off.",
+    },
+    Setting {
+        name: "APIQ_SPEC_CACHE_TTL_HOURS",
+        default: "24",
+        help: "Hours in which a fetched API document serves further connections without asking its server. A refresh \
+               always asks. 0 asks every time.",
+    },
+    Setting {
+        name: "APIQ_SPEC_CACHE_MAX_BYTES",
+        default: "268435456 (256 MiB)",
+        help: "Compressed bytes that the document cache keeps, of all workspaces. Workspaces take turns when it is full.",
+    },
+    Setting {
+        name: "APIQ_SPEC_CACHE_MAX_COUNT",
+        default: "1000",
+        help: "Documents that the cache keeps, of all workspaces. 0 keeps none.",
+    },
+    Setting {
         name: "APIQ_ROLES",
         default: "all",
         help: "What this node does, comma-separated: api, projector, relay, executor, dispatcher. Every role must run \

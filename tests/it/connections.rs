@@ -239,7 +239,7 @@ async fn a_connection_lives() {
     smaller["paths"].as_object_mut().unwrap().remove("/letters");
     smaller["paths"]["/parcels"] = json!({ "post": { "operationId": "sendParcel", "responses": {} } });
     ledger.stub.script("GET /openapi.json", [Reply::json(200, &smaller)]);
-    client.post(&format!("{path}/refresh"), json!({})).await.data(202);
+    client.post(&format!("{path}/refresh"), json!({})).await.data(200);
     let refreshed = client.ingested(id(&connection)).await;
     assert_eq!(
         (&refreshed["changes"]["added"], &refreshed["changes"]["removed"]),
@@ -249,7 +249,7 @@ async fn a_connection_lives() {
     assert!(refreshed["changes"]["breakingChanges"].to_string().contains("/letters"), "{refreshed}");
     // A refresh that fails keeps what was there.
     ledger.stub.script("GET /openapi.json", [Reply::of(200, "text/html", "<html>")]);
-    client.post(&format!("{path}/refresh"), json!({})).await.data(202);
+    client.post(&format!("{path}/refresh"), json!({})).await.refused(502, "INTEGRATION_ERROR");
     let failed = client.ingested(id(&connection)).await;
     assert_eq!((&failed["ingestionStatus"], &failed["endpointCount"]), (&json!("FAILED"), &json!(4)), "{failed}");
 

@@ -10,6 +10,7 @@ mod execution_view;
 mod executions;
 mod keys;
 mod logs;
+mod openapi_cache;
 mod operations;
 mod organizations;
 mod secrets;
@@ -26,8 +27,12 @@ pub type Api = (
     system::SystemApi,
     auth::AuthApi,
     api_keys::ApiKeysApi,
-    (connections::ConnectionsApi, connections::ConnectionCredentialsApi),
-    operations::OperationsApi,
+    (
+        connections::ConnectionsApi,
+        connections::ConnectionCredentialsApi,
+        connections::ConnectionSpecApi,
+        operations::OperationsApi,
+    ),
     organizations::OrganizationsApi,
     secrets::SecretsApi,
     credentials::CredentialsApi,
@@ -37,7 +42,7 @@ pub type Api = (
     chat::ChatApi,
     logs::LogsApi,
     (webhooks::WebhooksApi, webhooks::DeliveriesApi),
-    admin::AdminApi,
+    (admin::AdminApi, openapi_cache::OpenapiCacheApi),
 );
 
 pub fn api() -> Api {
@@ -45,8 +50,12 @@ pub fn api() -> Api {
         system::SystemApi,
         auth::AuthApi,
         api_keys::ApiKeysApi,
-        (connections::ConnectionsApi, connections::ConnectionCredentialsApi),
-        operations::OperationsApi,
+        (
+            connections::ConnectionsApi,
+            connections::ConnectionCredentialsApi,
+            connections::ConnectionSpecApi,
+            operations::OperationsApi,
+        ),
         organizations::OrganizationsApi,
         secrets::SecretsApi,
         credentials::CredentialsApi,
@@ -56,12 +65,12 @@ pub fn api() -> Api {
         chat::ChatApi,
         logs::LogsApi,
         (webhooks::WebhooksApi, webhooks::DeliveriesApi),
-        admin::AdminApi,
+        (admin::AdminApi, openapi_cache::OpenapiCacheApi),
     )
 }
 
 /// Other spellings that older documents use: method, path, and the path that is meant. Below the base path.
-pub const ALIASES: [(&str, &str, &str); 7] = [
+pub const ALIASES: [(&str, &str, &str); 9] = [
     ("GET", "/auth/session", "/auth/me"),
     ("POST", "/auth/signout", "/auth/logout"),
     ("POST", "/webhooks/outgoing", "/webhooks"),
@@ -69,6 +78,8 @@ pub const ALIASES: [(&str, &str, &str); 7] = [
     ("GET", "/workflows/executions/{id}/status", "/executions/{id}/status"),
     ("POST", "/workflows/executions/{id}/cancel", "/executions/{id}/cancel"),
     ("POST", "/executions/{id}", "/executions/{id}/cancel"),
+    ("GET", "/admin/spec-cache", "/admin/openapi-cache"),
+    ("DELETE", "/admin/spec-cache", "/admin/openapi-cache"),
 ];
 
 #[derive(Tags)]

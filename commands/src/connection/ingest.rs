@@ -1,7 +1,8 @@
 //! What the ingester records: begun, done, failed.
 
 use domain::{
-    connection::{Connection, ConnectionCommand, ConnectionEvent, SpecChanges, SpecFacts},
+    connection::{Connection, ConnectionCommand, ConnectionEvent, DocumentVia, SpecChanges, SpecFacts},
+    event::LogPosition,
     ids::ConnectionId,
     operation::SpecProblem,
 };
@@ -9,13 +10,27 @@ use domain::{
 use super::{approval::gate, target};
 use crate::{App, Context, Failure, unit::change};
 
-/// The ingestion's number, by which its outcome is recorded. `None`: there is nothing to ingest (any more).
-pub async fn start_ingestion(app: &App, context: &Context, id: ConnectionId) -> Result<Option<u32>, Failure> {
+/// An ingestion that has begun.
+#[derive(Debug, Clone, Copy)]
+pub struct Begun {
+    /// By which its outcome is recorded.
+    pub number: u32,
+    /// Where in the log it began.
+    pub at: LogPosition,
+}
+
+/// `None`: there is nothing to ingest (any more), or another one began since `after` of them.
+pub async fn start_ingestion(
+    app: &App,
+    context: &Context,
+    id: ConnectionId,
+    after: u32,
+) -> Result<Option<Begun>, Failure> {
     let executor = context.actor.id.clone();
-    let command = |_: &Connection| Ok(ConnectionCommand::StartIngestion { executor: executor.clone() });
+    let command = |_: &Connection| Ok(ConnectionCommand::StartIngestion { executor: executor.clone(), after });
     let done = change(app, context, target(id), None, command).await?;
     Ok(done.value.iter().find_map(|event| match event {
-        ConnectionEvent::IngestionStarted { number, .. } => Some(*number),
+        ConnectionEvent::IngestionStarted { number, .. } => Some(Begun { number: *number, at: done.at }),
         _ => None,
     }))
 }
@@ -28,12 +43,16 @@ pub async fn record_spec(
     number: u32,
     facts: SpecFacts,
     changes: SpecChanges,
+    via: DocumentVia,
 ) -> Result<(), Failure> {
     let gate = gate(app, context.actor.workspace, &[]).await?;
     let command = |_: &Connection| {
-        Ok(ConnectionCommand::RecordSpec { number, facts: facts.clone(), changes: changes.clone(), gate: gate.clone() })
+        let (facts, changes, gate) = (facts.clone(), changes.clone(), gate.clone());
+        Ok(ConnectionCommand::RecordSpec { number, facts, changes, via, gate })
     };
-    change(app, context, target(id), None, command).await.map(|_| ())
+    change(app, context, target(id), None, command).await?;
+    app.waiters().ended(id.0);
+    Ok(())
 }
 
 pub async fn record_failure(
@@ -42,7 +61,10 @@ pub async fn record_failure(
     id: ConnectionId,
     number: u32,
     errors: Vec<SpecProblem>,
+    unreachable: bool,
 ) -> Result<(), Failure> {
-    let command = |_: &Connection| Ok(ConnectionCommand::FailIngestion { number, errors: errors.clone() });
-    change(app, context, target(id), None, command).await.map(|_| ())
+    let command = |_: &Connection| Ok(ConnectionCommand::FailIngestion { number, errors: errors.clone(), unreachable });
+    change(app, context, target(id), None, command).await?;
+    app.waiters().ended(id.0);
+    Ok(())
 }

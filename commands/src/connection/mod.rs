@@ -3,10 +3,12 @@
 mod approval;
 mod create;
 mod delete;
+mod history;
 mod ingest;
 mod refresh;
 mod test;
 mod update;
+mod wait;
 
 pub use approval::{approve, reject};
 pub use create::{CreateConnection, Upload, create};
@@ -17,10 +19,12 @@ use domain::{
     ids::{ConnectionId, WorkspaceId},
 };
 use event_store::Loaded;
-pub use ingest::{record_failure, record_spec, start_ingestion};
-pub use refresh::refresh;
+pub use history::{compare, document};
+pub use ingest::{Begun, record_failure, record_spec, start_ingestion};
+pub use refresh::{refresh, refresh_due};
 pub use test::test;
 pub use update::update;
+pub use wait::{Ingested, wait};
 
 use crate::{App, Failure, unit};
 

@@ -11,6 +11,6 @@ use crate::{App, Context, Outcome, unit::change};
 pub async fn cancel(app: &App, context: &Context, id: ExecutionId) -> Outcome<()> {
     let command = |_: &Execution| Ok(ExecutionCommand::Cancel { now: app.now() });
     let done = change(app, context, target(id), None, command).await?;
-    app.waiters().ended(id);
+    app.waiters().ended(id.0);
     Ok(done.map(|_| ()))
 }

@@ -16,7 +16,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// `true` when it has ended or waits for a person; `false` when time is up.
 pub async fn wait(app: &App, id: ExecutionId, limit: Duration) -> Result<bool, Failure> {
     let deadline = Instant::now() + limit;
-    let notify = app.waiters().register(id);
+    let notify = app.waiters().register(id.0);
     let _leave = Leave { app, id };
     loop {
         // Registered before the look: an end in between is not missed.
@@ -41,6 +41,6 @@ struct Leave<'a> {
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        self.app.waiters().leave(self.id);
+        self.app.waiters().leave(self.id.0);
     }
 }

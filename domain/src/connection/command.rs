@@ -2,7 +2,7 @@
 
 use super::{
     AuthScheme, Connection, ConnectionEvent, Gate, IngestionStatus, SpecChanges, SpecFacts, SpecSource, Wanted,
-    approval,
+    approval, event::DocumentVia, schedule::LONGEST_INTERVAL,
 };
 use crate::{
     error::{Code, Faults, Rejection},
@@ -20,6 +20,8 @@ pub struct ConnectionPatch {
     pub active: Option<bool>,
     /// What is known of the hosts that come with it.
     pub gate: Gate,
+    /// Hours between refreshes by schedule; 0 ends them.
+    pub refresh_interval: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -48,14 +50,21 @@ pub enum ConnectionCommand {
     Refresh {
         source: Option<SpecSource>,
     },
+    /// The schedule's: nothing, if another refresh was asked for since `after` of them.
+    RefreshDue {
+        after: u32,
+    },
+    /// Nothing, if another one began since `after` of them: two must not fetch the same document.
     StartIngestion {
         executor: String,
+        after: u32,
     },
     /// The outcome of the ingestion with this number; of an earlier one than the latest it comes too late.
     RecordSpec {
         number: u32,
         facts: SpecFacts,
         changes: SpecChanges,
+        via: DocumentVia,
         gate: Gate,
     },
     /// Of every host that waits or was rejected.
@@ -67,6 +76,7 @@ pub enum ConnectionCommand {
     FailIngestion {
         number: u32,
         errors: Vec<SpecProblem>,
+        unreachable: bool,
     },
     RecordTest {
         ok: bool,
@@ -105,24 +115,31 @@ pub(super) fn decide(state: &Connection, command: ConnectionCommand) -> Result<V
         }
         DetachCredential { .. } => Ok(vec![]),
         Refresh { source } => refresh(state, source),
-        StartIngestion { executor } => match state.ingestion {
-            IngestionStatus::Pending | IngestionStatus::Running => {
+        RefreshDue { after } if state.is_refreshed_by_schedule() && state.refreshes == after => {
+            Ok(vec![ConnectionEvent::RefreshRequested { source: state.source.clone(), scheduled: true }])
+        }
+        RefreshDue { .. } => Ok(vec![]),
+        StartIngestion { executor, after } => match state.ingestion {
+            IngestionStatus::Pending | IngestionStatus::Running if state.ingestions == after => {
                 Ok(vec![ConnectionEvent::IngestionStarted { executor, number: state.ingestions.saturating_add(1) }])
             }
             _ => Ok(vec![]),
         },
-        RecordSpec { number, facts, changes, gate } if state.ingests(number) => {
+        RecordSpec { number, facts, via, .. } if state.ingests(number) && state.has(&facts) => {
+            Ok(vec![ConnectionEvent::SpecUnchanged { spec_hash: facts.spec_hash, via }])
+        }
+        RecordSpec { number, facts, changes, via, gate } if state.ingests(number) => {
             let resolved = decided(state.wanted.as_ref(), &state.auth, &facts);
             let asked = approval::ask(&state.approvals, &gate, &state.source, state.base_url.as_deref(), Some(&facts));
-            let mut events = vec![ConnectionEvent::SpecRefreshed { facts, changes }];
+            let mut events = vec![ConnectionEvent::SpecRefreshed { facts, changes, via: Some(via) }];
             events.extend(resolved);
             events.extend(asked);
             Ok(events)
         }
         Approve => Ok(approval::approve(state)),
         Reject { reason } => approval::reject(state, reason),
-        FailIngestion { number, errors } if state.ingests(number) => {
-            Ok(vec![ConnectionEvent::IngestionFailed { errors }])
+        FailIngestion { number, errors, unreachable } if state.ingests(number) => {
+            Ok(vec![ConnectionEvent::IngestionFailed { errors, unreachable }])
         }
         // Somebody else finished this ingestion, or a later one has begun.
         RecordSpec { .. } | FailIngestion { .. } => Ok(vec![]),
@@ -195,6 +212,15 @@ fn update(state: &Connection, mut patch: ConnectionPatch) -> Result<Vec<Connecti
         auth.check(&mut faults);
         decide_without(&state.source, auth, &mut faults);
     }
+    if let Some(hours) = patch.refresh_interval.filter(|hours| *hours != 0) {
+        match &state.source {
+            SpecSource::Url { .. } if hours <= LONGEST_INTERVAL => {}
+            SpecSource::Url { .. } => {
+                faults.add("refreshInterval", format!("must be 1 to {LONGEST_INTERVAL} hours, or 0"))
+            }
+            _ => faults.add("refreshInterval", "only a document from a URL can be refreshed by schedule"),
+        }
+    }
     let (base_url, auth) =
         (patch.base_url.as_ref().or(state.base_url.as_ref()), patch.auth.as_ref().unwrap_or(&state.auth));
     check_tls(&mut faults, base_url.map(String::as_str), auth);
@@ -206,15 +232,25 @@ fn update(state: &Connection, mut patch: ConnectionPatch) -> Result<Vec<Connecti
     let asked = |auth: &AuthScheme| matches!(auth, AuthScheme::FromDocument { wanted } if state.wanted.as_ref() == Some(wanted));
     let auth = patch.auth.filter(|a| *a != state.auth && !asked(a));
     let active = patch.active.filter(|a| *a != state.active);
-    if name.is_none() && description.is_none() && base_url.is_none() && auth.is_none() && active.is_none() {
-        return Ok(vec![]);
-    }
+    let refresh_interval = patch.refresh_interval.filter(|hours| *hours != state.refresh_interval);
     let mut resolved = None;
     if let (Some(auth @ AuthScheme::FromDocument { wanted }), Some(facts)) = (&auth, &state.facts) {
         resolved = decided(Some(wanted), auth, facts);
     }
     let moved = base_url.clone();
-    let mut events = vec![ConnectionEvent::Updated { name, description, base_url, auth, active }];
+    let event = ConnectionEvent::Updated { name, description, base_url, auth, active, refresh_interval };
+    let nothing = ConnectionEvent::Updated {
+        name: None,
+        description: None,
+        base_url: None,
+        auth: None,
+        active: None,
+        refresh_interval: None,
+    };
+    if event == nothing {
+        return Ok(vec![]);
+    }
+    let mut events = vec![event];
     events.extend(resolved);
     if let Some(base) = moved {
         events.extend(approval::note(&state.private, &patch.gate));
@@ -231,7 +267,7 @@ fn refresh(state: &Connection, source: Option<SpecSource>) -> Result<Vec<Connect
     if state.ingestion == IngestionStatus::Running && source == state.source {
         return Ok(vec![]);
     }
-    Ok(vec![ConnectionEvent::RefreshRequested { source }])
+    Ok(vec![ConnectionEvent::RefreshRequested { source, scheduled: false }])
 }
 
 fn check_url(faults: &mut Faults, field: &str, url: Option<&str>) {

@@ -3,7 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AuthScheme, SpecSecurity, SpecSource};
-use crate::{event::events, ids::CredentialId, operation::SpecProblem};
+use crate::{
+    drift::SpecChange,
+    event::events,
+    ids::{CredentialId, ExecutionId, WorkflowId},
+    operation::SpecProblem,
+};
 
 /// What the ingester found in a document; the document and its operations are blobs named by hash.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +49,31 @@ fn is_one(files: &u32) -> bool {
     *files == 1
 }
 
+/// Where an ingestion had its document from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DocumentVia {
+    /// From its server, as a whole.
+    Fetched,
+    /// The server said that the cached one is still the one.
+    NotModified,
+    /// From the cache, within its time to live.
+    Cache,
+    /// It was uploaded.
+    Upload,
+}
+
+/// A workflow whose present version calls operations that a refresh changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AffectedWorkflow {
+    pub workflow_id: WorkflowId,
+    pub name: String,
+    pub version: i32,
+    /// `METHOD /path`, at most 50.
+    pub operations: Vec<String>,
+}
+
 /// Operations by `METHOD /path`, compared with the spec before.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -53,6 +83,24 @@ pub struct SpecChanges {
     pub changed: u32,
     /// The first 50 sentences.
     pub breaking: Vec<String>,
+    /// Breaking changes in all.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub breaking_count: u32,
+    /// The first 50 changes, breaking ones first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<SpecChange>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub detail_count: u32,
+    /// The first 50 that call a changed operation; found in the read models.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workflows: Vec<AffectedWorkflow>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub workflow_count: u32,
+    /// The first 50 that had not ended, of any version that calls a changed operation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub executions: Vec<ExecutionId>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub execution_count: u32,
 }
 
 events! {
@@ -80,20 +128,39 @@ events! {
             auth: Option<AuthScheme>,
             #[serde(default, skip_serializing_if = "Option::is_none")]
             active: Option<bool>,
+            /// Hours; 0 ends the refreshes by schedule.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            refresh_interval: Option<u32>,
         },
         /// The document decided what `FromDocument` left to it.
         "connection.auth_resolved" v "1" = AuthResolved { auth: AuthScheme },
         "connection.credential_attached" v "1" = CredentialAttached { credential_id: CredentialId },
         "connection.credential_detached" v "1" = CredentialDetached { credential_id: CredentialId },
-        "connection.refresh_requested" v "1" = RefreshRequested { source: SpecSource },
+        "connection.refresh_requested" v "1" = RefreshRequested {
+            source: SpecSource,
+            /// By the schedule, not by a person.
+            #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+            scheduled: bool,
+        },
         "connection.ingestion_started" v "1" = IngestionStarted {
             executor: String,
             /// Counts the connection's ingestions from 1; 0 in events from before they were numbered.
             #[serde(default, skip_serializing_if = "is_zero")]
             number: u32,
         },
-        "connection.spec_refreshed" v "1" = SpecRefreshed { facts: SpecFacts, changes: SpecChanges },
-        "connection.ingestion_failed" v "1" = IngestionFailed { errors: Vec<SpecProblem> },
+        "connection.spec_refreshed" v "1" = SpecRefreshed {
+            facts: SpecFacts,
+            changes: SpecChanges,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            via: Option<DocumentVia>,
+        },
+        "connection.spec_unchanged" v "1" = SpecUnchanged { spec_hash: String, via: DocumentVia },
+        "connection.ingestion_failed" v "1" = IngestionFailed {
+            errors: Vec<SpecProblem>,
+            /// There was no document to read; `errors` say why.
+            #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+            unreachable: bool,
+        },
         /// A host is in a private range: a note, not a refusal.
         "connection.private_range_noted" v "1" = PrivateRangeNoted { hosts: Vec<String> },
         /// Hosts that nobody has approved: nothing is called there before somebody does.

@@ -7,6 +7,7 @@ mod auth_tests;
 mod command;
 mod event;
 mod resolve;
+mod schedule;
 pub mod security;
 pub mod template;
 #[cfg(test)]
@@ -15,8 +16,9 @@ mod tests;
 pub use approval::{Approval, Approvals, Gate, origin};
 pub use auth::{AuthScheme, Certificate, HeaderTemplate, KeyPlace, NamedScheme, Part};
 pub use command::{ConnectionCommand, ConnectionPatch};
-pub use event::{ConnectionEvent, SpecChanges, SpecFacts};
+pub use event::{AffectedWorkflow, ConnectionEvent, DocumentVia, SpecChanges, SpecFacts};
 pub use resolve::{NamedValue, Shape, Wanted};
+pub use schedule::{LONGEST_INTERVAL, next_refresh};
 pub use security::{Needs, Sending, SpecSecurity};
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +90,12 @@ pub struct Connection {
     pub ingestions: u32,
     pub facts: Option<SpecFacts>,
     pub errors: Vec<SpecProblem>,
+    /// The last ingestion failed because there was no document to read.
+    pub unreachable: bool,
+    /// Hours between refreshes by schedule; 0: there are none.
+    pub refresh_interval: u32,
+    /// How often a refresh was asked for: the first ingestion may take a cached document, later ones ask the server.
+    pub refreshes: u32,
     /// Hosts that wait for an admin, and what admins said.
     #[serde(default, skip_serializing_if = "is_default")]
     pub approvals: Approvals,
@@ -103,6 +111,19 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 impl Connection {
     pub fn is_live(&self) -> bool {
         self.created && !self.deleted
+    }
+
+    /// Is this the document that is known, read to the same operations?
+    pub fn has(&self, facts: &SpecFacts) -> bool {
+        let same =
+            |known: &SpecFacts| known.spec_hash == facts.spec_hash && known.operations_hash == facts.operations_hash;
+        self.facts.as_ref().is_some_and(same)
+    }
+
+    /// Does the schedule ask for its document?
+    pub fn is_refreshed_by_schedule(&self) -> bool {
+        let resting = matches!(self.ingestion, IngestionStatus::Succeeded | IngestionStatus::Failed);
+        self.active && self.refresh_interval > 0 && resting && matches!(self.source, SpecSource::Url { .. })
     }
 
     /// The ingestion of this number is under way, and no later one.
@@ -160,7 +181,7 @@ impl Connection {
                 self.credential = credential_id;
                 self.credential_base = self.base_url.as_deref().map(trimmed);
             }
-            ConnectionEvent::Updated { name, description, base_url, auth, active } => {
+            ConnectionEvent::Updated { name, description, base_url, auth, active, refresh_interval } => {
                 self.name = name.unwrap_or_else(|| std::mem::take(&mut self.name));
                 self.description = description.or(self.description.take());
                 self.base_url = base_url.or(self.base_url.take());
@@ -168,6 +189,7 @@ impl Connection {
                     self.set_auth(auth);
                 }
                 self.active = active.unwrap_or(self.active);
+                self.refresh_interval = refresh_interval.unwrap_or(self.refresh_interval);
             }
             ConnectionEvent::AuthResolved { auth } => self.auth = auth,
             ConnectionEvent::CredentialAttached { credential_id } => {
@@ -178,8 +200,9 @@ impl Connection {
                 self.credential = None;
                 self.credential_base = None;
             }
-            ConnectionEvent::RefreshRequested { source } => {
+            ConnectionEvent::RefreshRequested { source, .. } => {
                 self.source = source;
+                self.refreshes += 1;
                 self.ingestion = IngestionStatus::Pending;
             }
             ConnectionEvent::IngestionStarted { executor, number } => {
@@ -192,14 +215,21 @@ impl Connection {
                 self.ingestion = IngestionStatus::Succeeded;
                 self.facts = Some(facts);
                 self.errors.clear();
+                self.unreachable = false;
                 // The first document names the host; a later one, or a changed base URL, does not move the credential.
                 if first && self.credential.is_some() && self.credential_base.is_none() && self.base_url.is_none() {
                     self.credential_base = self.effective_base_url();
                 }
             }
-            ConnectionEvent::IngestionFailed { errors } => {
+            ConnectionEvent::SpecUnchanged { .. } => {
+                self.ingestion = IngestionStatus::Succeeded;
+                self.errors.clear();
+                self.unreachable = false;
+            }
+            ConnectionEvent::IngestionFailed { errors, unreachable } => {
                 self.ingestion = IngestionStatus::Failed;
                 self.errors = errors;
+                self.unreachable = unreachable;
             }
             ConnectionEvent::Deleted {} => self.deleted = true,
             ConnectionEvent::PrivateRangeNoted { hosts } => self.private.extend(hosts),

@@ -92,8 +92,14 @@ pub fn public_name(event_type: &str) -> Option<&str> {
         "execution.completed" => Some("workflow.completed"),
         "execution.failed" => Some("workflow.failed"),
         "execution.cancelled" => Some("workflow.cancelled"),
-        // A delivery about a delivery would never end; reservations, sessions and denials are inner matters.
-        other if ["delivery.", "reservation.", "session.", "access."].iter().any(|p| other.starts_with(p)) => None,
+        // A delivery about a delivery would never end; the others are inner matters.
+        other
+            if ["delivery.", "reservation.", "session.", "access.", "document_cache."]
+                .iter()
+                .any(|p| other.starts_with(p)) =>
+        {
+            None
+        }
         other => Some(other),
     }
 }

@@ -132,7 +132,7 @@ impl Executor {
             Err(Failure::Unavailable(reason)) => tracing::warn!(execution = %id, %reason, "an execution has to wait"),
             Err(error) => self.trouble(id, &error).await,
         }
-        self.app.waiters().ended(id);
+        self.app.waiters().ended(id.0);
     }
 
     fn rests(&self, id: ExecutionId) -> bool {

@@ -8,7 +8,6 @@
 
 mod body;
 mod context;
-mod diff;
 mod document;
 mod json;
 mod operation;
@@ -24,8 +23,6 @@ mod yaml;
 
 use domain::operation::{SpecProblem, SpecSummary};
 use serde::Serialize;
-
-pub use diff::{SpecDiff, operations_diff};
 
 /// What one document may cost. The defaults take every document of the public API directories we know of.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Format, Limits, ingest, operations_diff};
+use super::{Format, Limits, ingest};
 use domain::operation::{Operation, SpecSummary};
 
 fn read(text: &str) -> SpecSummary {
@@ -398,57 +398,4 @@ fn yaml_merge_keys_aliases_and_duplicates() {
     assert_eq!(rows, expected);
     assert_eq!((summary.title.as_str(), summary.version.as_str()), ("on", "0x1"));
     assert_eq!(warnings(&summary), [("/paths/~1b", "the key is there twice; the last one counts")]);
-}
-
-const OLD: &str = "
-openapi: 3.0.0
-x-ok: &ok {description: '', content: {a/json: {schema: {type: object, properties: {id: {type: string}}}}}}
-paths:
-  /same: {get: {responses: {200: *ok}}}
-  /gone: {get: {responses: {200: *ok}}}
-  /c:
-    post:
-      requestBody: {required: true, content: {a/json: {schema: {
-        type: object, required: [name], properties: {name: {type: string}, mail: {type: string}}}}}}
-      responses: {200: *ok, 201: *ok}
-  /text: {get: {summary: a, responses: {200: *ok}}}
-";
-
-const NEW: &str = "
-openapi: 3.0.0
-x-ok: &ok {description: '', content: {a/json: {schema: {type: object, properties: {id: {type: string}}}}}}
-paths:
-  /same: {get: {responses: {200: *ok}}}
-  /new: {get: {responses: {200: *ok}}}
-  /c:
-    post:
-      security: [{k: []}]
-      parameters: [{name: q, in: query, required: true}, {name: r, in: query}]
-      requestBody: {required: true, content: {a/json: {schema: {
-        type: object, required: [name, mail], properties: {name: {type: string}, mail: {type: string}}}}}}
-      responses: {200: {content: {a/json: {schema: {properties: {id: {type: array}}}}}}}
-  /text: {get: {summary: b, responses: {200: *ok}}}
-";
-
-#[test]
-fn a_diff_names_what_breaks_callers() {
-    let (old, new) = (read(OLD), read(NEW));
-    let diff = operations_diff(&old, &new);
-    assert_eq!(
-        serde_json::to_value(&diff).unwrap(),
-        json!({
-            "added": ["GET /new"],
-            "removed": ["GET /gone"],
-            "changed": ["POST /c", "GET /text"],
-            "breaking": [
-                "GET /gone: the operation is gone",
-                "POST /c: the query parameter `q` is new and required",
-                "POST /c: the request body, property `mail`, is now required",
-                "POST /c: the response 201 is gone",
-                "POST /c: the response 200, property `id`, is no longer string but array",
-                "POST /c: authorisation is now required"
-            ]
-        })
-    );
-    assert_eq!(operations_diff(&old, &old), Default::default());
 }

@@ -4,9 +4,10 @@ use domain::{
     access::AccessEvent,
     actor::Role,
     api_key::ApiKeyEvent,
-    connection::{AuthScheme, ConnectionEvent, SpecChanges, SpecFacts, SpecSource},
+    connection::{AuthScheme, ConnectionEvent, DocumentVia, SpecChanges, SpecFacts, SpecSource},
     credential::CredentialEvent,
     delivery::DeliveryEvent,
+    document_cache::DocumentCacheEvent,
     event::LogPosition,
     execution::{ExecutionEvent, StepError},
     ids::*,
@@ -23,9 +24,11 @@ use domain::{
 
 use crate::log::{Log, sealed, stored, time, unique};
 
-/// Hashes of the two workflow versions' blobs, `{}` and `[]`.
-pub const D1: &str = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
-pub const D2: &str = "4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945";
+/// Versions of a workflow: one that calls nothing, one that calls an operation; and the hashes of their blobs.
+const V1: &str = r#"{"definition":{"steps":[]},"bindings":{}}"#;
+const V2: &str = r#"{"definition":{"steps":[{"id":"a","connectionId":"conn_01h455vb4pex5vsknk084sn02q"}]},"bindings":{"a":{"method":"GET","path":"/a"}}}"#;
+pub const D1: &str = "2cb363515e47fe6cd1affcad3fd188a0ee26a2a35270ebde9ec0f83355e39b89";
+pub const D2: &str = "b9698e1ed90776742e0a182b577dd0f10b36842affa2033c2af69bb9f3476248";
 
 /// Names of what the history made.
 pub struct History {
@@ -156,6 +159,10 @@ async fn accounts(log: &mut Log, workspace: WorkspaceId) -> UserId {
     let (permission, role) = ("connection:write".into(), "viewer".into());
     let denied = AccessEvent::Denied { permission, role, method: "POST".into(), path: "/connections".into() };
     log.append(ws, "access", denial, vec![denied]).await;
+    let looked = DocumentCacheEvent::Listed { url: None, entries: 1 };
+    let purged = DocumentCacheEvent::Purged { url: None, entries: 1, bytes: 100 };
+    log.append(ws, "document_cache", unique(), vec![looked]).await;
+    log.append(ws, "document_cache", unique(), vec![purged]).await;
     user
 }
 
@@ -192,18 +199,25 @@ async fn connections(log: &mut Log, workspace: WorkspaceId) -> (ConnectionId, Co
     let second = vec![list(), operation("POST", "/mail", "Send 50% of a mail", "mail")];
     let first = document(log, workspace, first).await;
     let second = document(log, workspace, second).await;
-    let changes = SpecChanges { added: 0, removed: 1, changed: 1, breaking: vec!["GET /old is gone".into()] };
+    let changes = SpecChanges {
+        added: 0,
+        removed: 1,
+        changed: 1,
+        breaking: vec!["GET /old is gone".into()],
+        ..Default::default()
+    };
     let problem = SpecProblem { pointer: "/paths".into(), message: "is no object".into() };
     let events = vec![
         connection_created("CRM", source.clone()),
         ConnectionEvent::IngestionStarted { executor: "a".into(), number: 1 },
-        ConnectionEvent::SpecRefreshed { facts: first.clone(), changes: SpecChanges::default() },
+        ConnectionEvent::SpecRefreshed { facts: first.clone(), changes: SpecChanges::default(), via: None },
         ConnectionEvent::CredentialAttached { credential_id: CredentialId(unique()) },
         ConnectionEvent::CredentialDetached { credential_id: credential },
         ConnectionEvent::CredentialAttached { credential_id: credential },
-        ConnectionEvent::RefreshRequested { source },
-        ConnectionEvent::IngestionFailed { errors: vec![problem] },
-        ConnectionEvent::SpecRefreshed { facts: second, changes },
+        ConnectionEvent::SpecUnchanged { spec_hash: "b".repeat(64), via: DocumentVia::NotModified },
+        ConnectionEvent::RefreshRequested { source, scheduled: false },
+        ConnectionEvent::IngestionFailed { errors: vec![problem], unreachable: true },
+        ConnectionEvent::SpecRefreshed { facts: second, changes, via: Some(DocumentVia::Fetched) },
         ConnectionEvent::CredentialRead { credential_id: credential, version: 2, purpose: "test".into() },
         ConnectionEvent::Tested { ok: true, message: "answers".into(), status: Some(200), elapsed_ms: 12 },
         ConnectionEvent::Updated {
@@ -212,12 +226,13 @@ async fn connections(log: &mut Log, workspace: WorkspaceId) -> (ConnectionId, Co
             base_url: None,
             auth: None,
             active: Some(false),
+            refresh_interval: Some(24),
         },
     ];
     log.append(ws, "connection", connection.0, events).await;
     let gone = vec![
         connection_created("Gone", SpecSource::None),
-        ConnectionEvent::SpecRefreshed { facts: first, changes: SpecChanges::default() },
+        ConnectionEvent::SpecRefreshed { facts: first, changes: SpecChanges::default(), via: None },
         ConnectionEvent::Deleted {},
     ];
     log.append(ws, "connection", deleted.0, gone).await;
@@ -226,7 +241,7 @@ async fn connections(log: &mut Log, workspace: WorkspaceId) -> (ConnectionId, Co
 
 async fn workflow(log: &mut Log, workspace: WorkspaceId) -> WorkflowId {
     let (kept, gone) = (WorkflowId(unique()), unique());
-    for (bytes, hash) in [("{}", D1), ("[]", D2)] {
+    for (bytes, hash) in [(V1, D1), (V2, D2)] {
         assert_eq!(log.store.put_blob(workspace.0, bytes.as_bytes()).await.unwrap(), hash);
     }
     let created = || WorkflowEvent::Created {

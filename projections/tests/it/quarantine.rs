@@ -65,7 +65,7 @@ async fn a_fault_costs_its_own_view_only_and_a_rebuild_agrees() {
     let connection = ConnectionId(unique());
     let mut facts = history::document(&log, workspace, vec![]).await;
     facts.operations_hash = "0".repeat(64);
-    let refreshed = ConnectionEvent::SpecRefreshed { facts, changes: SpecChanges::default() };
+    let refreshed = ConnectionEvent::SpecRefreshed { facts, changes: SpecChanges::default(), via: None };
     log.append(workspace.0, "connection", connection.0, vec![created("crm"), refreshed]).await;
     let end = history::write(&mut log).await.end;
     let reads = log.project_until(end).await;
@@ -95,6 +95,7 @@ async fn what_a_newer_build_wrote_waits_for_it_and_a_rebuild_heals() {
                 base_url: None,
                 auth: None,
                 active: None,
+                refresh_interval: None,
             },
         );
         event.unwrap()

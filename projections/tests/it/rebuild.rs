@@ -31,7 +31,7 @@ async fn every_batch_size_gives_the_live_checksums() {
     };
     let mut lost = history::document(&log, h.workspace, vec![]).await;
     lost.operations_hash = "0".repeat(64);
-    let refreshed = |facts| ConnectionEvent::SpecRefreshed { facts, changes: SpecChanges::default() };
+    let refreshed = |facts| ConnectionEvent::SpecRefreshed { facts, changes: SpecChanges::default(), via: None };
     let good = history::document(&log, h.workspace, vec![history::operation("GET", "/a", "A", "a")]).await;
     let source = SpecSource::None;
     // A missing document, and at once a good one: whether the first counts must not depend on the batches.

@@ -16,4 +16,4 @@ pub use client::{Answer, Client};
 pub use ledger::Ledger;
 pub use poll::until;
 pub use server::Server;
-pub use stub::{Reply, Stub};
+pub use stub::{Reply, Seen, Stub};

@@ -49,6 +49,10 @@ pub enum Reply {
     Close,
     /// Half of an answer, then the connection breaks.
     Cut,
+    /// A byte after each while, without an end.
+    Trickle(Duration),
+    /// As many bytes as are taken, without an end.
+    Endless,
 }
 
 impl Reply {
@@ -162,6 +166,19 @@ async fn serve(mut stream: TcpStream, state: &Mutex<State>, handler: &Handler) -
             let half = "HTTP/1.1 200 Said\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n{\"half\":";
             stream.write_all(half.as_bytes()).await?;
             stream.shutdown().await
+        }
+        Reply::Trickle(pace) => {
+            stream.write_all(b"HTTP/1.1 200 Said\r\ncontent-type: application/json\r\n\r\n").await?;
+            loop {
+                stream.write_all(b" ").await?;
+                tokio::time::sleep(pace).await;
+            }
+        }
+        Reply::Endless => {
+            stream.write_all(b"HTTP/1.1 200 Said\r\ncontent-type: application/json\r\n\r\n").await?;
+            loop {
+                stream.write_all(&[b' '; 64 * 1024]).await?;
+            }
         }
         Reply::Hang => {
             // Until the other side gives up.

@@ -61,6 +61,9 @@ pub struct PatchConnectionBody {
     pub auth_type: Option<AuthType>,
     /// A new key, token or password becomes the credential's next version.
     pub auth_config: Option<AuthConfig>,
+    /// Hours between refreshes by schedule, up to 8,760; 0 ends them.
+    #[oai(validator(maximum(value = "8760")))]
+    pub refresh_interval: Option<u32>,
 }
 
 #[derive(Debug, Object)]
@@ -121,6 +124,7 @@ impl PatchConnectionBody {
             base_url: self.base_url,
             auth: Some(auth).filter(|auth| auth != present),
             active: self.status.map(|status| matches!(status, ConnectionStatusName::Active)),
+            refresh_interval: self.refresh_interval,
             ..ConnectionPatch::default()
         };
         Ok((patch, secret))

@@ -3,23 +3,19 @@
 mod auth;
 mod credentials;
 mod input;
+mod spec;
+mod spec_view;
 mod upload;
 mod view;
 
 pub use auth::joined;
 use commands::connection as use_cases;
 pub use credentials::ConnectionCredentialsApi;
-use domain::{
-    error::{Code, Faults},
-    event::LogPosition,
-    ids::ConnectionId,
-    policy::Permission,
-};
-use input::{
-    ApproveConnectionBody, CreateConnectionBody, PatchConnectionBody, RefreshConnectionBody, RejectConnectionBody,
-};
+use domain::{error::Code, event::LogPosition, ids::ConnectionId, policy::Permission};
+use input::{ApproveConnectionBody, CreateConnectionBody, PatchConnectionBody, RejectConnectionBody};
 use poem_openapi::{OpenApi, param::Path};
 use projections::ConnectionView;
+pub use spec::ConnectionSpecApi;
 use view::{ConnectionJson, ConnectionsJson, TestJson};
 
 use super::{Deleted, Tag};
@@ -183,26 +179,6 @@ impl ConnectionsApi {
             tested_at: None,
         };
         Ok(Answer::new(test).at(done.at))
-    }
-
-    /// Refresh the document
-    ///
-    /// Fetches the document again, or takes the new one in `spec` or `specArchive`. Works in the background: the connection shows
-    /// `ingestionStatus`, then `changes` with what was added, removed and changed, and `breakingChanges`.
-    #[oai(path = "/connections/:id/refresh", method = "post", operation_id = "refreshConnection")]
-    async fn refresh(
-        &self,
-        permit: Permit<ConnectionWrite>,
-        id: Path<Id<ConnectionId>>,
-        body: Body<RefreshConnectionBody>,
-    ) -> Result<Written<ConnectionJson, 202>, Problem> {
-        let id = id.typed("id")?;
-        let mut faults = Faults::default();
-        let RefreshConnectionBody { spec, spec_archive, spec_root } = body.0;
-        let spec = upload::of(spec, spec_archive, spec_root, &mut faults);
-        faults.into_result()?;
-        let done = use_cases::refresh(permit.app(), permit.context(), id, spec).await?;
-        stored(&permit, id, done.at, "The document is being read.").await
     }
 
     /// Approve a connection's hosts

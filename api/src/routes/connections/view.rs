@@ -7,6 +7,7 @@ use domain::{
 use poem_openapi::Object;
 use projections::{ConnectionView, LastTest};
 
+use super::spec_view::{AffectedWorkflowJson, SpecChangeJson};
 use crate::{pagination::Pagination, routes::name_of, types::Time};
 
 /// A place in the document and what is wrong there.
@@ -83,16 +84,40 @@ pub struct SpecJson {
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 pub struct ChangesJson {
-    added: u32,
-    removed: u32,
-    changed: u32,
-    breaking_changes: Vec<String>,
+    pub added: u32,
+    pub removed: u32,
+    pub changed: u32,
+    /// The first 50.
+    pub breaking_changes: Vec<String>,
+    pub breaking_count: u32,
+    /// The first 50, breaking ones first.
+    pub details: Vec<SpecChangeJson>,
+    pub detail_count: u32,
+    /// The first 50 whose present version calls a changed operation.
+    pub affected_workflows: Vec<AffectedWorkflowJson>,
+    pub affected_workflow_count: u32,
+    /// The first 50 that had not ended and call a changed operation.
+    pub running_executions: Vec<String>,
+    pub running_execution_count: u32,
 }
 
 impl From<SpecChanges> for ChangesJson {
     fn from(changes: SpecChanges) -> Self {
-        let SpecChanges { added, removed, changed, breaking } = changes;
-        Self { added, removed, changed, breaking_changes: breaking }
+        let known = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Self {
+            added: changes.added,
+            removed: changes.removed,
+            changed: changes.changed,
+            // Old events tell the first sentences only.
+            breaking_count: changes.breaking_count.max(known(changes.breaking.len())),
+            breaking_changes: changes.breaking,
+            details: changes.details.into_iter().map(Into::into).collect(),
+            detail_count: changes.detail_count,
+            affected_workflows: changes.workflows.into_iter().map(Into::into).collect(),
+            affected_workflow_count: changes.workflow_count,
+            running_executions: changes.executions.iter().map(ToString::to_string).collect(),
+            running_execution_count: changes.execution_count,
+        }
     }
 }
 
@@ -172,6 +197,15 @@ pub struct ConnectionJson {
     /// Hosts at which nothing is called before an admin approves them.
     pub waiting_hosts: Vec<String>,
     pub last_test: Option<TestJson>,
+    /// Version of the document, from 1; 0: none was taken yet. See its `history`.
+    pub document_version: i32,
+    /// When the document was last seen as it is.
+    pub checked_at: Option<Time>,
+    /// Hours between refreshes by schedule; 0: there are none.
+    pub refresh_interval: u32,
+    pub next_refresh_at: Option<Time>,
+    /// Ingestions that failed since the last good one.
+    pub refresh_failures: u32,
     pub created_at: Time,
     pub updated_at: Time,
     pub version: i64,
@@ -243,6 +277,11 @@ impl From<ConnectionView> for ConnectionJson {
             approval_reason: view.approvals.reason,
             waiting_hosts: view.approvals.waiting,
             last_test: view.last_test.map(Into::into),
+            document_version: view.spec_number,
+            checked_at: view.checked_at.map(Into::into),
+            refresh_interval: view.refresh_interval,
+            next_refresh_at: view.next_refresh_at.map(Into::into),
+            refresh_failures: view.refresh_failures,
             created_at: view.created_at.into(),
             updated_at: view.updated_at.into(),
             version: view.version,
