@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use domain::{
-    connection::AuthScheme,
+    call::CallFacts,
+    connection::{AuthScheme, health::Change},
     ids::{ConnectionId, WorkspaceId},
     operation::SpecSummary,
 };
@@ -26,21 +28,32 @@ pub trait AddressCheck: Send + Sync {
 
 /// What a connection test calls.
 pub struct TestTarget {
+    pub workspace: WorkspaceId,
+    pub connection: ConnectionId,
     pub base_url: Option<String>,
     /// Where the credential may go.
     pub credential_base: Option<String>,
     pub auth: AuthScheme,
     pub secret: Option<SecretString>,
     pub spec: Option<Arc<SpecSummary>>,
+    /// Of the call: the trace of whoever asks for the test.
+    pub traceparent: Option<String>,
+    /// Our clock, with which the API's is compared.
+    pub now: DateTime<Utc>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct TestReport {
     pub ok: bool,
     /// In words: what was tried, what is wrong, what to do.
     pub message: String,
     pub status: Option<u16>,
     pub elapsed_ms: u64,
+    /// One word for programs; absent when nothing is wrong.
+    pub problem: Option<String>,
+    pub call: Option<CallFacts>,
+    /// What it says of the connection's health; absent: nothing.
+    pub health: Option<Change>,
 }
 
 #[async_trait]

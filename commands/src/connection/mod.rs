@@ -1,7 +1,8 @@
-//! Connections: create, change, refresh, test, delete; and what the ingester records.
+//! Connections: create, change, refresh, test, delete; and what the ingester and the executors record.
 
 mod create;
 mod delete;
+mod health;
 mod ingest;
 mod refresh;
 mod test;
@@ -15,6 +16,7 @@ use domain::{
     ids::{ConnectionId, WorkspaceId},
 };
 use event_store::Loaded;
+pub use health::change_health;
 pub use ingest::{record_failure, record_spec, start_ingestion};
 pub use refresh::refresh;
 pub use test::test;

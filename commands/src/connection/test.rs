@@ -4,6 +4,7 @@ use domain::{
     connection::{Connection, ConnectionCommand},
     credential::Credential,
     ids::ConnectionId,
+    trace::traceparent,
 };
 use vault::ReadReceipt;
 
@@ -15,7 +16,8 @@ use crate::{
 };
 
 pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<TestReport> {
-    let connection = load(app, context.actor.workspace, id).await?.state;
+    let workspace = context.actor.workspace;
+    let connection = load(app, workspace, id).await?.state;
     let base_url = connection.effective_base_url();
     let mut secret = None;
     if let Some(credential) = connection.credential {
@@ -25,20 +27,40 @@ pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<Tes
         };
         let at = change(app, context, target(id), None, read).await?.at;
         let receipt = ReadReceipt { committed_at: at, credential, version };
-        secret = Some(app.vault().reveal(context.actor.workspace, &receipt).await?);
+        secret = Some(app.vault().reveal(workspace, &receipt).await?);
     }
     let spec = app.spec_of(&connection).await?;
-    let credential_base = connection.credential_base;
-    let report =
-        app.ports().tester.test(TestTarget { base_url, credential_base, auth: connection.auth, secret, spec }).await;
+    let trace = traceparent(context.request.traceparent.as_deref(), context.correlation_id(), span(app));
+    let report = app.ports().tester.test(TestTarget {
+        workspace,
+        connection: id,
+        base_url,
+        credential_base: connection.credential_base,
+        auth: connection.auth,
+        secret,
+        spec,
+        traceparent: Some(trace),
+        now: app.now(),
+    });
+    let report = report.await;
+    let now = app.now();
     let record = |_: &Connection| {
         Ok(ConnectionCommand::RecordTest {
             ok: report.ok,
             message: report.message.clone(),
             status: report.status,
             elapsed_ms: report.elapsed_ms,
+            problem: report.problem.clone(),
+            call: report.call.clone(),
+            health: report.health.clone(),
+            now,
         })
     };
     let done = change(app, context, target(id), None, record).await?;
     Ok(done.map(|_| report))
+}
+
+/// The half of an id that is random.
+fn span(app: &App) -> u64 {
+    app.new_id::<uuid::Uuid>().as_u64_pair().1
 }

@@ -2,11 +2,13 @@
 
 mod command;
 mod event;
+pub mod health;
 #[cfg(test)]
 mod tests;
 
 pub use command::{ConnectionCommand, ConnectionPatch};
 pub use event::{ConnectionEvent, SpecChanges, SpecFacts};
+pub use health::{Health, Standing};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -98,6 +100,9 @@ pub struct Connection {
     pub ingester: Option<String>,
     pub facts: Option<SpecFacts>,
     pub errors: Vec<SpecProblem>,
+    /// How calls went lately.
+    #[serde(default)]
+    pub standing: Standing,
 }
 
 impl Connection {
@@ -167,7 +172,12 @@ impl Connection {
                 self.errors = errors;
             }
             ConnectionEvent::Deleted {} => self.deleted = true,
-            ConnectionEvent::Tested { .. } | ConnectionEvent::CredentialRead { .. } => {}
+            ConnectionEvent::HealthChanged { to, changed_at, .. } => {
+                let worked = self.standing.worked || to == Health::Healthy;
+                self.standing = Standing { health: to, since: Some(changed_at), worked };
+            }
+            ConnectionEvent::Tested { ok, .. } => self.standing.worked |= ok,
+            ConnectionEvent::CredentialRead { .. } => {}
         }
     }
 }

@@ -202,7 +202,7 @@ async fn connections(log: &mut Log, workspace: WorkspaceId) -> (ConnectionId, Co
         ConnectionEvent::IngestionFailed { errors: vec![problem] },
         ConnectionEvent::SpecRefreshed { facts: second, changes },
         ConnectionEvent::CredentialRead { credential_id: credential, version: 2, purpose: "test".into() },
-        ConnectionEvent::Tested { ok: true, message: "answers".into(), status: Some(200), elapsed_ms: 12 },
+        ConnectionEvent::Tested { ok: true, message: "answers".into(), status: Some(200), elapsed_ms: 12, problem: None, call: None },
         ConnectionEvent::Updated {
             name: Some("CRM two".into()),
             description: None,
@@ -254,6 +254,7 @@ pub fn started(workflow: WorkflowId, seconds: i64) -> ExecutionEvent {
         input: stored("input"),
         trigger: "manual".into(),
         correlation_id: uuid::Uuid::nil(),
+        traceparent: None,
         started_at: time(seconds),
     }
 }
@@ -281,6 +282,7 @@ fn step_failed(key: &str, retry: bool) -> ExecutionEvent {
         output: None,
         http_status: Some(503),
         duration_ms: 20,
+        call: None,
         retry_at: retry.then(|| time(5)),
         failed_at: time(2),
     }
@@ -294,6 +296,7 @@ fn step_completed(key: &str, attempt: u32) -> ExecutionEvent {
         output: stored("answer"),
         http_status: Some(200),
         duration_ms: 30,
+        call: None,
         completed_at: time(6),
     }
 }
@@ -344,6 +347,7 @@ async fn executions(
         step_id: "fetch".into(),
         attempt: 1,
         reason: "the connection broke".into(),
+        call: None,
     };
     let events = vec![
         started(workflow, 3),
