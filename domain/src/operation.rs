@@ -99,13 +99,24 @@ pub struct Response {
     pub schema: Option<Schema>,
 }
 
-/// One way to authorise: a name of `SpecSummary::security_schemes`.
+/// One way to authorise; of several in a list any one is enough. `scheme` is a name of `SpecSummary::security_schemes`;
+/// an empty one stands for the document's `{}`: without any credential is a way, too.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SecurityRequirement {
     pub scheme: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
+    /// What is needed together with it. Documents that were read before this was kept apart have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub with: Vec<SecurityRequirement>,
+}
+
+impl SecurityRequirement {
+    /// `{}`: the call may go without a credential.
+    pub fn is_anonymous(&self) -> bool {
+        self.scheme.is_empty() && self.with.is_empty()
+    }
 }
 
 /// An endpoint of a spec. `path` is the template as written (`/customers/{id}`), `method` is upper case.

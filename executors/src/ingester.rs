@@ -108,21 +108,22 @@ impl Ingester {
                 return Ok(());
             }
         }
-        if connection.source == SpecSource::None || !connection::start_ingestion(&self.app, &context, id).await? {
+        if connection.source == SpecSource::None {
             return Ok(());
         }
+        let Some(number) = connection::start_ingestion(&self.app, &context, id).await? else { return Ok(()) };
         match self.read(&connection).await {
-            Ok((bytes, ingested)) => match self.record(&context, id, &connection, &bytes, ingested).await {
+            Ok((bytes, ingested)) => match self.record(&context, id, number, &connection, &bytes, ingested).await {
                 Err(Failure::Internal(reason)) => {
                     tracing::error!(connection = %id, %reason, "a document could not be recorded");
                     let sentence = "The document could be read but not stored.".to_owned();
-                    connection::record_failure(&self.app, &context, id, problem(sentence)).await
+                    connection::record_failure(&self.app, &context, id, number, problem(sentence)).await
                 }
                 other => other,
             },
             Err(problems) => {
                 tracing::info!(connection = %id, ?problems, "a document could not be taken");
-                connection::record_failure(&self.app, &context, id, problems).await
+                connection::record_failure(&self.app, &context, id, number, problems).await
             }
         }
     }
@@ -130,7 +131,7 @@ impl Ingester {
     async fn read(&self, connection: &Connection) -> Result<(Vec<u8>, Ingested), Vec<SpecProblem>> {
         let bytes = match &connection.source {
             SpecSource::Url { url } => self.fetch(url).await.map_err(problem)?,
-            SpecSource::Upload { blob } => self
+            SpecSource::Upload { blob, .. } => self
                 .app
                 .store()
                 .blob(blob)
@@ -174,6 +175,7 @@ impl Ingester {
         &self,
         context: &Context,
         id: ConnectionId,
+        number: u32,
         before: &Connection,
         bytes: &[u8],
         ingested: Ingested,
@@ -199,13 +201,14 @@ impl Ingester {
                 Format::Yaml => "yaml".into(),
             },
             size: bytes.len() as u64,
+            files: 1,
             endpoint_count: count(summary.operations.len()),
             webhook_count: count(summary.webhook_count),
             servers: summary.servers.into_iter().take(10).collect(),
             warning_count: count(summary.warnings.len()),
             warnings: summary.warnings.into_iter().take(SHOWN).collect(),
         };
-        connection::record_spec(app, context, id, facts, changes).await
+        connection::record_spec(app, context, id, number, facts, changes).await
     }
 }
 

@@ -19,12 +19,20 @@ pub struct CreateConnection {
     pub name: String,
     pub description: Option<String>,
     pub spec_url: Option<String>,
-    /// The document itself, JSON or YAML.
-    pub spec: Option<String>,
+    pub spec: Option<Upload>,
     pub base_url: Option<String>,
     pub auth: AuthScheme,
     /// The credential's value: key, token, or `user:password`.
     pub secret: Option<SecretString>,
+}
+
+/// A document that came with the request.
+#[derive(Debug)]
+pub struct Upload {
+    /// JSON or YAML, or an archive (zip, tar.gz) of several files.
+    pub bytes: Vec<u8>,
+    /// Which file of the archive is the document, where the client says so.
+    pub root: Option<String>,
 }
 
 pub async fn create(app: &App, context: &Context, input: CreateConnection) -> Outcome<ConnectionId> {
@@ -33,9 +41,9 @@ pub async fn create(app: &App, context: &Context, input: CreateConnection) -> Ou
     check_address(app, "baseUrl", input.base_url.as_deref())?;
     let id: ConnectionId = app.new_id();
     let workspace = context.actor.workspace;
-    let source = match (input.spec_url, &input.spec) {
+    let source = match (input.spec_url, input.spec) {
         (Some(url), _) => SpecSource::Url { url },
-        (None, Some(text)) => SpecSource::Upload { blob: upload(app, context, text).await? },
+        (None, Some(upload)) => store(app, context, upload).await?,
         (None, None) => SpecSource::None,
     };
     let credential_id: Option<CredentialId> = input.secret.is_some().then(|| app.new_id());
@@ -63,21 +71,22 @@ pub async fn create(app: &App, context: &Context, input: CreateConnection) -> Ou
 }
 
 /// Stores an uploaded document; too big is said at once.
-pub(super) async fn upload(app: &App, context: &Context, text: &str) -> Result<String, Failure> {
+pub(super) async fn store(app: &App, context: &Context, upload: Upload) -> Result<SpecSource, Failure> {
+    let Upload { bytes, root } = upload;
     let limit = app.settings().spec_max_bytes;
-    if text.len() > limit {
-        let message = format!("The document has {} bytes; at most {limit} are taken.", text.len());
+    if bytes.len() > limit {
+        let message = format!("The document has {} bytes; at most {limit} are taken.", bytes.len());
         return Err(Failure::rejected(Code::PayloadTooLarge, message));
     }
-    Ok(app.store().put_blob(context.actor.workspace.0, text.as_bytes()).await?)
+    Ok(SpecSource::Upload { blob: app.store().put_blob(context.actor.workspace.0, &bytes).await?, root })
 }
 
 fn check(input: &CreateConnection) -> Result<(), Failure> {
     let mut faults = Faults::default();
     if input.spec_url.is_some() && input.spec.is_some() {
-        faults.add("spec", "give specUrl or spec, not both");
+        faults.add("spec", "give specUrl or an uploaded document, not both");
     }
-    if input.spec.as_ref().is_some_and(|s| s.trim().is_empty()) {
+    if input.spec.as_ref().is_some_and(|s| s.bytes.trim_ascii().is_empty()) {
         faults.add("spec", "is empty");
     }
     if input.auth == AuthScheme::None && input.secret.is_some() {

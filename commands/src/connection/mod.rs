@@ -8,7 +8,7 @@ mod refresh;
 mod test;
 mod update;
 
-pub use create::{CreateConnection, create};
+pub use create::{CreateConnection, Upload, create};
 pub use delete::delete;
 use domain::{
     connection::Connection,

@@ -1,16 +1,16 @@
 //! Asks for the document again, or for a new one.
 
 use domain::{
-    connection::{Connection, ConnectionCommand, SpecSource},
+    connection::{Connection, ConnectionCommand},
     ids::ConnectionId,
 };
 
-use super::{create::upload, target};
+use super::{Upload, create::store, target};
 use crate::{App, Context, Outcome, unit::change};
 
-pub async fn refresh(app: &App, context: &Context, id: ConnectionId, spec: Option<String>) -> Outcome<()> {
+pub async fn refresh(app: &App, context: &Context, id: ConnectionId, spec: Option<Upload>) -> Outcome<()> {
     let source = match spec {
-        Some(text) => Some(SpecSource::Upload { blob: upload(app, context, &text).await? }),
+        Some(upload) => Some(store(app, context, upload).await?),
         None => None,
     };
     let command = |_: &Connection| Ok(ConnectionCommand::Refresh { source: source.clone() });

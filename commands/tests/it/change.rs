@@ -166,7 +166,7 @@ async fn what_the_cached_state_would_leave_as_it_is_is_decided_on_the_present_on
     let begin = || ConnectionCommand::StartIngestion { executor: "elsewhere".into() };
     changed::<Connection>(&elsewhere, id, begin).await.unwrap();
     // Nothing is ingested, says the cached state.
-    let fail = || ConnectionCommand::FailIngestion { errors: Vec::<SpecProblem>::new() };
+    let fail = || ConnectionCommand::FailIngestion { number: 1, errors: Vec::<SpecProblem>::new() };
     let events = changed::<Connection>(&here, id, fail).await.unwrap().value;
     assert!(matches!(events.as_slice(), [ConnectionEvent::IngestionFailed { .. }]), "{events:?}");
 

@@ -51,11 +51,14 @@ pub enum ConnectionCommand {
     StartIngestion {
         executor: String,
     },
+    /// The outcome of the ingestion with this number; of an earlier one than the latest it comes too late.
     RecordSpec {
+        number: u32,
         facts: SpecFacts,
         changes: SpecChanges,
     },
     FailIngestion {
+        number: u32,
         errors: Vec<SpecProblem>,
     },
     RecordTest {
@@ -105,17 +108,17 @@ pub(super) fn decide(state: &Connection, command: ConnectionCommand) -> Result<V
         Refresh { source } => refresh(state, source),
         StartIngestion { executor } => match state.ingestion {
             IngestionStatus::Pending | IngestionStatus::Running => {
-                Ok(vec![ConnectionEvent::IngestionStarted { executor }])
+                Ok(vec![ConnectionEvent::IngestionStarted { executor, number: state.ingestions.saturating_add(1) }])
             }
             _ => Ok(vec![]),
         },
-        RecordSpec { facts, changes } if state.ingestion == IngestionStatus::Running => {
+        RecordSpec { number, facts, changes } if state.ingests(number) => {
             Ok(vec![ConnectionEvent::SpecRefreshed { facts, changes }])
         }
-        FailIngestion { errors } if state.ingestion == IngestionStatus::Running => {
+        FailIngestion { number, errors } if state.ingests(number) => {
             Ok(vec![ConnectionEvent::IngestionFailed { errors }])
         }
-        // Somebody else finished this ingestion.
+        // Somebody else finished this ingestion, or a later one has begun.
         RecordSpec { .. } | FailIngestion { .. } => Ok(vec![]),
         RecordTest { ok, message, status, elapsed_ms, problem, call, health, now } => {
             let mut events = vec![ConnectionEvent::Tested { ok, message, status, elapsed_ms, problem, call }];

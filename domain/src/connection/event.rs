@@ -20,12 +20,27 @@ pub struct SpecFacts {
     /// `json` or `yaml`.
     pub format: String,
     pub size: u64,
+    /// Of how many files it was put together; 1 where nothing outside was referred to.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub files: u32,
     pub endpoint_count: u32,
     pub webhook_count: u32,
     pub servers: Vec<String>,
     /// The first 50; `warning_count` has them all.
     pub warnings: Vec<SpecProblem>,
     pub warning_count: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn is_one(files: &u32) -> bool {
+    *files == 1
 }
 
 /// Operations by `METHOD /path`, compared with the spec before.
@@ -68,7 +83,12 @@ events! {
         "connection.credential_attached" v "1" = CredentialAttached { credential_id: CredentialId },
         "connection.credential_detached" v "1" = CredentialDetached { credential_id: CredentialId },
         "connection.refresh_requested" v "1" = RefreshRequested { source: SpecSource },
-        "connection.ingestion_started" v "1" = IngestionStarted { executor: String },
+        "connection.ingestion_started" v "1" = IngestionStarted {
+            executor: String,
+            /// Counts the connection's ingestions from 1; 0 in events from before they were numbered.
+            #[serde(default, skip_serializing_if = "is_zero")]
+            number: u32,
+        },
         "connection.spec_refreshed" v "1" = SpecRefreshed { facts: SpecFacts, changes: SpecChanges },
         "connection.ingestion_failed" v "1" = IngestionFailed { errors: Vec<SpecProblem> },
         "connection.tested" v "1" = Tested {

@@ -24,9 +24,12 @@ pub enum SpecSource {
     Url {
         url: String,
     },
-    /// An uploaded document: the blob's SHA-256, hex.
+    /// An uploaded document or archive: the blob's SHA-256, hex.
     Upload {
         blob: String,
+        /// Which file of the archive is the document; found when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        root: Option<String>,
     },
     /// Plain HTTP: requests are written by hand.
     #[default]
@@ -98,6 +101,8 @@ pub struct Connection {
     pub ingestion: IngestionStatus,
     /// Who ingests, or did last.
     pub ingester: Option<String>,
+    /// How many have begun: the number of the one that may record its outcome.
+    pub ingestions: u32,
     pub facts: Option<SpecFacts>,
     pub errors: Vec<SpecProblem>,
     /// How calls went lately.
@@ -108,6 +113,11 @@ pub struct Connection {
 impl Connection {
     pub fn is_live(&self) -> bool {
         self.created && !self.deleted
+    }
+
+    /// The ingestion of this number is under way, and no later one.
+    pub fn ingests(&self, number: u32) -> bool {
+        self.ingestion == IngestionStatus::Running && self.ingestions == number
     }
 
     /// The user's base URL, else the document's first server, made absolute by the document's own URL.
@@ -153,8 +163,9 @@ impl Connection {
                 self.source = source;
                 self.ingestion = IngestionStatus::Pending;
             }
-            ConnectionEvent::IngestionStarted { executor } => {
+            ConnectionEvent::IngestionStarted { executor, number } => {
                 self.ingestion = IngestionStatus::Running;
+                self.ingestions = if number == 0 { self.ingestions.saturating_add(1) } else { number };
                 self.ingester = Some(executor);
             }
             ConnectionEvent::SpecRefreshed { facts, .. } => {

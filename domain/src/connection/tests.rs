@@ -63,9 +63,55 @@ fn a_finished_ingestion_ignores_a_late_worker() {
     let source = SpecSource::Url { url: "https://api.example.test/openapi.json".into() };
     let failed = ConnectionEvent::IngestionFailed { errors: vec![] };
     Connections::with(())
-        .given(vec![created(source), ConnectionEvent::IngestionStarted { executor: "a".into() }, failed])
-        .when(ConnectionCommand::FailIngestion { errors: vec![] })
+        .given(vec![created(source), started("a", 1), failed])
+        .when(ConnectionCommand::FailIngestion { number: 1, errors: vec![] })
         .then_expect_events(vec![]);
+}
+
+fn started(executor: &str, number: u32) -> ConnectionEvent {
+    ConnectionEvent::IngestionStarted { executor: executor.into(), number }
+}
+
+#[test]
+fn an_outcome_is_its_own_ingestions_and_no_later_ones() {
+    let source = || SpecSource::Url { url: "https://api.example.test/openapi.json".into() };
+    let other = SpecSource::Url { url: "https://api.example.test/v2.json".into() };
+    let fail = |number| ConnectionCommand::FailIngestion { number, errors: vec![] };
+    let failed = || ConnectionEvent::IngestionFailed { errors: vec![] };
+    // Taken over by another executor: the first one comes too late, the second one counts.
+    let taken_over = || vec![created(source()), started("a", 1), started("b", 2)];
+    Connections::with(()).given(taken_over()).when(fail(1)).then_expect_events(vec![]);
+    Connections::with(()).given(taken_over()).when(fail(2)).then_expect_events(vec![failed()]);
+    // A new document was given while the old one was read.
+    let refreshed = ConnectionEvent::RefreshRequested { source: other };
+    let replaced = || vec![created(source()), started("a", 1), refreshed.clone(), started("a", 2)];
+    let late = ConnectionCommand::RecordSpec { number: 1, facts: facts("/"), changes: SpecChanges::default() };
+    Connections::with(()).given(replaced()).when(late).then_expect_events(vec![]);
+    Connections::with(()).given(replaced()).when(fail(2)).then_expect_events(vec![failed()]);
+    // Events from before the numbers count by themselves.
+    let old = || vec![created(source()), started("a", 0), started("b", 0)];
+    Connections::with(()).given(old()).when(fail(1)).then_expect_events(vec![]);
+    Connections::with(()).given(old()).when(fail(2)).then_expect_events(vec![failed()]);
+    let next = ConnectionCommand::StartIngestion { executor: "c".into() };
+    Connections::with(()).given(old()).when(next).then_expect_events(vec![started("c", 3)]);
+}
+
+fn facts(server: &str) -> SpecFacts {
+    SpecFacts {
+        spec_hash: String::new(),
+        operations_hash: String::new(),
+        spec_version: "3.1.0".into(),
+        title: String::new(),
+        api_version: String::new(),
+        format: "json".into(),
+        size: 0,
+        files: 1,
+        endpoint_count: 0,
+        webhook_count: 0,
+        servers: vec![server.into()],
+        warnings: vec![],
+        warning_count: 0,
+    }
 }
 
 #[test]
@@ -92,20 +138,6 @@ fn a_credential_stays_with_the_host_it_was_stored_for() {
 
     let mut state = Connection::default();
     let credential = CredentialId::default();
-    let facts = |server: &str| SpecFacts {
-        spec_hash: String::new(),
-        operations_hash: String::new(),
-        spec_version: "3.1.0".into(),
-        title: String::new(),
-        api_version: String::new(),
-        format: "json".into(),
-        size: 0,
-        endpoint_count: 0,
-        webhook_count: 0,
-        servers: vec![server.into()],
-        warnings: vec![],
-        warning_count: 0,
-    };
     let refreshed =
         |server: &str| ConnectionEvent::SpecRefreshed { facts: facts(server), changes: SpecChanges::default() };
     let ConnectionEvent::Created { name, description, source, base_url, auth, risks, .. } =

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use domain::operation::{Operation, Parameter, Schema, SpecSummary};
+use domain::operation::{Operation, Parameter, Schema, SecurityRequirement, SpecSummary};
 use serde::{Deserialize, Serialize};
 
 /// Operations are written `GET /customers/{id}`; each line of `breaking` begins with one and says why.
@@ -28,9 +28,9 @@ pub fn operations_diff(old: &SpecSummary, new: &SpecSummary) -> SpecDiff {
                 diff.removed.push(name);
             }
             Some(now) if *now != operation => {
-                let auth = |o: &Operation, s: &SpecSummary| match &o.security {
-                    Some(own) => own.is_empty(),
-                    None => s.security.is_empty(),
+                let auth = |o: &Operation, s: &SpecSummary| {
+                    let ways = o.security.as_ref().unwrap_or(&s.security);
+                    ways.is_empty() || ways.iter().any(SecurityRequirement::is_anonymous)
                 };
                 let mut reasons = breaks(operation, now);
                 if auth(operation, old) && !auth(now, new) {

@@ -60,12 +60,31 @@ fn key_location(text: &str) -> Option<ParameterLocation> {
     }
 }
 
-/// The schemes a list of requirements names, each once, in document order. Alternatives and schemes that are needed
-/// together look alike here; the empty alternative (`{}`) adds nothing.
+/// The ways of a list of requirements, in document order: any one alternative is enough, and each holds in `with` what
+/// is needed together with its first scheme. The empty alternative (`{}`) has no scheme.
 pub fn requirements(ctx: &Context<'_, '_>, list: Id, known: &[SecurityScheme]) -> Vec<SecurityRequirement> {
     let mut found: Vec<SecurityRequirement> = Vec::new();
-    let named = ctx.doc.items(list).take(MAX_REQUIREMENTS).flat_map(|alternative| ctx.doc.members(alternative));
-    for (name, scopes) in named.take(MAX_REQUIREMENTS) {
+    for alternative in ctx.doc.items(list).take(MAX_REQUIREMENTS) {
+        if !ctx.doc.is_object(alternative) {
+            ctx.warn(alternative, "a security requirement must be an object: it is left out");
+            continue;
+        }
+        let room = MAX_REQUIREMENTS.saturating_sub(found.len());
+        let mut together = together(ctx, alternative, known, room).into_iter();
+        let none = SecurityRequirement { scheme: String::new(), scopes: Vec::new(), with: Vec::new() };
+        let mut first = together.next().unwrap_or(none);
+        first.with = together.collect();
+        if !found.contains(&first) {
+            found.push(first);
+        }
+    }
+    found
+}
+
+/// The schemes that one alternative wants together, each once.
+fn together(ctx: &Context<'_, '_>, alternative: Id, known: &[SecurityScheme], room: usize) -> Vec<SecurityRequirement> {
+    let mut found: Vec<SecurityRequirement> = Vec::new();
+    for (name, scopes) in ctx.doc.members(alternative).take(room) {
         if name.len() > MAX_NAME || found.iter().any(|r| r.scheme == name) {
             continue;
         }
@@ -77,6 +96,7 @@ pub fn requirements(ctx: &Context<'_, '_>, list: Id, known: &[SecurityScheme]) -
         found.push(SecurityRequirement {
             scheme: ctx.keep(name, MAX_NAME),
             scopes: scopes.map(|s| ctx.keep(s, SHORT)).collect(),
+            with: Vec::new(),
         });
     }
     found

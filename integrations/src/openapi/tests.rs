@@ -205,7 +205,7 @@ fn openapi_30_yaml_in_full() {
                     {"status": "200", "description": "A pet", "contentType": "application/json", "schema": pet},
                     {"status": "4XX", "description": "bad"}
                 ],
-                "security": [{"scheme": "bearer"}, {"scheme": "key", "scopes": ["read"]}]
+                "security": [{"scheme": ""}, {"scheme": "bearer", "with": [{"scheme": "key", "scopes": ["read"]}]}]
             },
             {
                 "method": "PATCH", "path": path, "servers": ["https://pets.example.com"],

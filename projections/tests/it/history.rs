@@ -75,6 +75,7 @@ pub async fn document(log: &Log, workspace: WorkspaceId, operations: Vec<Operati
         api_version: "1".into(),
         format: "json".into(),
         size: 10,
+        files: 1,
         endpoint_count,
         webhook_count: 1,
         servers: vec!["/v1".into()],
@@ -193,7 +194,7 @@ async fn connections(log: &mut Log, workspace: WorkspaceId) -> (ConnectionId, Co
     let problem = SpecProblem { pointer: "/paths".into(), message: "is no object".into() };
     let events = vec![
         connection_created("CRM", source.clone()),
-        ConnectionEvent::IngestionStarted { executor: "a".into() },
+        ConnectionEvent::IngestionStarted { executor: "a".into(), number: 1 },
         ConnectionEvent::SpecRefreshed { facts: first.clone(), changes: SpecChanges::default() },
         ConnectionEvent::CredentialAttached { credential_id: CredentialId(unique()) },
         ConnectionEvent::CredentialDetached { credential_id: credential },

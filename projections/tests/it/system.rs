@@ -71,7 +71,7 @@ async fn pending_and_stuck_ingestions_are_found() {
         credential_id: None,
         risks: vec![],
     };
-    let started = ConnectionEvent::IngestionStarted { executor: "gone".into() };
+    let started = ConnectionEvent::IngestionStarted { executor: "gone".into(), number: 1 };
     log.append(workspace, "connection", waiting.0, vec![created.clone()]).await;
     let end = log.append(workspace, "connection", begun.0, vec![created, started]).await;
     let reads = log.project_until(end).await;

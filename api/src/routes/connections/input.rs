@@ -10,6 +10,7 @@ use poem_openapi::{Enum, Object};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
+use super::upload;
 use crate::{problem::Problem, types::Secret};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
@@ -69,6 +70,11 @@ pub struct CreateConnectionBody {
     pub documentation_url: Option<String>,
     /// The OpenAPI document itself: a text (JSON or YAML), or a JSON object.
     pub spec: Option<Value>,
+    /// Instead of `spec`: a zip or tar.gz archive in base64, for a document of several files.
+    pub spec_archive: Option<String>,
+    /// Which file of the archive is the document. When absent: the only file with an `openapi` or `swagger` key, else
+    /// the one of them named `openapi`, `swagger` or `api`.
+    pub spec_root: Option<String>,
     /// What requests go to; the document's first server when absent.
     #[oai(validator(max_length = 2048))]
     pub base_url: Option<String>,
@@ -103,6 +109,10 @@ pub struct PatchConnectionBody {
 pub struct RefreshConnectionBody {
     /// A new document instead of the one that was fetched or uploaded before.
     pub spec: Option<Value>,
+    /// A new document of several files: a zip or tar.gz archive in base64.
+    pub spec_archive: Option<String>,
+    /// Which file of the archive is the document; found when absent.
+    pub spec_root: Option<String>,
 }
 
 impl CreateConnectionBody {
@@ -111,7 +121,7 @@ impl CreateConnectionBody {
         if self.spec_url.is_some() && self.documentation_url.is_some() && self.spec_url != self.documentation_url {
             faults.add("documentationUrl", "is another name of specUrl; give one of them");
         }
-        let spec = spec_text(self.spec, &mut faults);
+        let spec = upload::of(self.spec, self.spec_archive, self.spec_root, &mut faults);
         let config = self.auth_config.unwrap_or_default();
         let wanted = self.auth_type.unwrap_or(AuthType::None);
         let auth = scheme(wanted, &config, None, &mut faults);
@@ -151,18 +161,6 @@ impl PatchConnectionBody {
             active: self.status.map(|status| matches!(status, ConnectionStatusName::Active)),
         };
         Ok((patch, secret))
-    }
-}
-
-/// An uploaded document as text, whichever way it came.
-pub fn spec_text(spec: Option<Value>, faults: &mut Faults) -> Option<String> {
-    match spec? {
-        Value::String(text) => Some(text),
-        object @ Value::Object(_) => Some(object.to_string()),
-        _ => {
-            faults.add("spec", "must be the document as a text (JSON or YAML) or as a JSON object");
-            None
-        }
     }
 }
 

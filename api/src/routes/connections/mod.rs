@@ -2,6 +2,7 @@
 
 mod credentials;
 mod input;
+mod upload;
 mod view;
 
 use commands::connection as use_cases;
@@ -86,7 +87,8 @@ impl ConnectionsApi {
     /// Connect an API
     ///
     /// From the URL of its OpenAPI document (`specUrl`), from the document itself (`spec`, JSON or YAML; Swagger 2.0,
-    /// OpenAPI 3.0 and 3.1), or with neither and a `baseUrl` (plain HTTP). The document is read in the background:
+    /// OpenAPI 3.0, 3.1 and 3.2), from an archive of several files (`specArchive`), or with none of them and a `baseUrl`
+    /// (plain HTTP). The document is read in the background:
     /// `ingestionStatus` goes from `PENDING` to `SUCCEEDED` or `FAILED`. The credential in `authConfig` goes to the
     /// vault and is never returned.
     #[oai(path = "/connections", method = "post", operation_id = "createConnection")]
@@ -184,7 +186,7 @@ impl ConnectionsApi {
 
     /// Refresh the document
     ///
-    /// Fetches the document again, or takes the new one in `spec`. Works in the background: the connection shows
+    /// Fetches the document again, or takes the new one in `spec` or `specArchive`. Works in the background: the connection shows
     /// `ingestionStatus`, then `changes` with what was added, removed and changed, and `breakingChanges`.
     #[oai(path = "/connections/:id/refresh", method = "post", operation_id = "refreshConnection")]
     async fn refresh(
@@ -195,7 +197,8 @@ impl ConnectionsApi {
     ) -> Result<Written<ConnectionJson, 202>, Problem> {
         let id = id.typed("id")?;
         let mut faults = Faults::default();
-        let spec = input::spec_text(body.0.spec, &mut faults);
+        let RefreshConnectionBody { spec, spec_archive, spec_root } = body.0;
+        let spec = upload::of(spec, spec_archive, spec_root, &mut faults);
         faults.into_result()?;
         let done = use_cases::refresh(permit.app(), permit.context(), id, spec).await?;
         stored(&permit, id, done.at, "The document is being read.").await
