@@ -42,7 +42,8 @@ mod tests {
         );
         let made = "00-00000000000000000000000000000007-0000000000000001-00";
         assert_eq!(traceparent(None, correlation, 0), made);
-        for bad in ["", "00-x", &PARENT[..54], &PARENT.to_uppercase(), &PARENT.replace("00f067aa0ba902b7", "0000000000000000")]
+        for bad in
+            ["", "00-x", &PARENT[..54], &PARENT.to_uppercase(), &PARENT.replace("00f067aa0ba902b7", "0000000000000000")]
         {
             assert_eq!(traceparent(Some(bad), correlation, 1), made, "{bad}");
         }

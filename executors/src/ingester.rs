@@ -162,6 +162,7 @@ impl Ingester {
         let request = OutboundRequest::get(url)
             .header("Accept", "application/json, application/yaml, text/yaml, */*;q=0.5")
             .timeout(Duration::from_secs(30))
+            .retries(2)
             .max_response_bytes(self.limits.max_bytes as u64);
         match self.egress.send(request).await {
             Ok(answer) if answer.status == 200 => Ok(answer.body.to_vec()),

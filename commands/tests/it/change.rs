@@ -139,7 +139,8 @@ async fn what_the_cached_state_would_refuse_is_decided_on_the_present_one() {
     };
     let id = made::<Execution>(&here, start).await;
     let step = StepRef { key: "pay".into(), step_id: "pay".into() };
-    let unknown = || ExecutionCommand::MarkUnknown { step: step.clone(), reason: "the executor stopped".into(), call: None };
+    let unknown =
+        || ExecutionCommand::MarkUnknown { step: step.clone(), reason: "the executor stopped".into(), call: None };
     changed::<Execution>(&elsewhere, id, unknown).await.unwrap();
     assert_eq!(recalled::<Execution>(&here, id).await, (1, true), "the cache is behind");
 

@@ -97,7 +97,9 @@ pub enum ExecutionCommand {
 
 pub(super) fn decide(state: &Execution, command: ExecutionCommand) -> Result<Vec<ExecutionEvent>, Rejection> {
     use ExecutionCommand::*;
-    if let Start { workflow, workflow_version, definition_hash, input, trigger, correlation_id, traceparent, now } = command {
+    if let Start { workflow, workflow_version, definition_hash, input, trigger, correlation_id, traceparent, now } =
+        command
+    {
         if state.status != ExecutionStatus::Pending {
             return Err(Rejection::new(Code::Conflict, "This execution exists already."));
         }

@@ -139,7 +139,9 @@ impl Driver {
             Effect::Enter { step, branch, count } => {
                 self.apply(ExecutionCommand::EnterStep { step, branch, count, now })
             }
-            Effect::MarkUnknown { step } => self.apply(ExecutionCommand::MarkUnknown { step, reason: "gone".into(), call: None }),
+            Effect::MarkUnknown { step } => {
+                self.apply(ExecutionCommand::MarkUnknown { step, reason: "gone".into(), call: None })
+            }
             Effect::Finish { output } => {
                 self.result = Some(output);
                 self.apply(ExecutionCommand::Complete { output: stored(), now });

@@ -72,8 +72,10 @@ impl Tester {
     async fn call(&self, target: &TestTarget, base: &str, path: &str) -> Tried {
         let url = format!("{base}{path}");
         let scope = Scope { workspace: Some(target.workspace), connection: Some(target.connection), asked: true };
-        let mut request =
-            OutboundRequest::get(url.clone()).timeout(TIMEOUT).scope(scope).header("Accept", "application/json, */*;q=0.5");
+        let mut request = OutboundRequest::get(url.clone())
+            .timeout(TIMEOUT)
+            .scope(scope)
+            .header("Accept", "application/json, */*;q=0.5");
         if let Some(traceparent) = &target.traceparent {
             request = request.header("traceparent", traceparent.as_str());
         }

@@ -42,7 +42,9 @@ impl Verdict {
 pub(super) fn of_answer(target: &TestTarget, base: &str, missing: usize, answer: &OutboundResponse) -> Verdict {
     let with_credential = target.secret.is_some();
     if let Some(login) = login(base, answer) {
-        let words = format!("it leads to a login page at {login}: the credential was not looked at, or the base URL is that of the website and not of the API.");
+        let words = format!(
+            "it leads to a login page at {login}: the credential was not looked at, or the base URL is that of the website and not of the API."
+        );
         return Verdict::bad("login", words);
     }
     match answer.status {
@@ -51,25 +53,25 @@ pub(super) fn of_answer(target: &TestTarget, base: &str, missing: usize, answer:
             "a web page instead of data: is the base URL that of the API, and not of its website or documentation?",
         ),
         200..=399 if is_html(answer) => {
-            Verdict::good("the server works. It is a web page, not data: give steps the path of an endpoint.").but("html")
+            Verdict::good("the server works. It is a web page, not data: give steps the path of an endpoint.")
+                .but("html")
         }
         200..=399 => Verdict::good("the API works."),
         400 if speaks_tls(base, answer) => Verdict::bad("tls_wanted", tls_wanted(base)),
-        401 if with_credential => {
-            Verdict::bad("unauthorised", "the credential is not accepted; store a new one.")
-                .makes(Health::CredentialExpired, "the API answers 401; store a new credential")
-        }
+        401 if with_credential => Verdict::bad("unauthorised", "the credential is not accepted; store a new one.")
+            .makes(Health::CredentialExpired, "the API answers 401; store a new credential"),
         401 => Verdict::bad("unauthorised", "the API wants a credential; store one with the connection."),
-        403 if with_credential => {
-            Verdict::bad("forbidden", "the credential is known but not allowed to do this.")
-        }
+        403 if with_credential => Verdict::bad("forbidden", "the credential is known but not allowed to do this."),
         403 => Verdict::bad("forbidden", "the API lets nobody in without a credential; store one with the connection."),
         404 => Verdict::bad("base_url", not_found(target, base, missing)),
         429 => {
             let after = answer.retry_after.map(|time| format!(", for another {} s", time.as_secs().max(1)));
-            Verdict::good(format!("the API is reachable but limits its callers right now{}.", after.unwrap_or_default()))
-                .but("rate_limited")
-                .makes(Health::Degraded, "the API answers 429")
+            Verdict::good(format!(
+                "the API is reachable but limits its callers right now{}.",
+                after.unwrap_or_default()
+            ))
+            .but("rate_limited")
+            .makes(Health::Degraded, "the API answers 429")
         }
         400..=499 => {
             let mut verdict = Verdict::good("the API is reachable; it did not like this harmless request.");
@@ -86,8 +88,11 @@ fn not_found(target: &TestTarget, base: &str, missing: usize) -> String {
     if target.spec.is_none() {
         return "nothing is there; that may be so, or the base URL is wrong.".to_owned();
     }
-    let tried = if missing > 1 { format!("and so did {} other operations", missing - 1) } else { String::new() };
-    let tried = if tried.is_empty() { "nothing is there".to_owned() } else { tried };
+    let tried = match missing {
+        0 | 1 => "nothing is there".to_owned(),
+        2 => "so did another operation".to_owned(),
+        more => format!("so did {} other operations", more - 1),
+    };
     let named = match servers {
         [] => "the document names no server".to_owned(),
         some => format!("the document names {}", some.iter().take(5).cloned().collect::<Vec<_>>().join(", ")),
@@ -122,7 +127,9 @@ pub(super) fn of_failure(base: &str, error: &EgressError, self_signed: bool) -> 
             Verdict::bad("timeout", words).makes(Health::Degraded, "no answer in time")
         }
         EgressError::Protocol { .. } if base.starts_with("http://") => Verdict::bad("tls_wanted", tls_wanted(base)),
-        EgressError::Protocol { host, reason } => Verdict::bad("protocol", format!("{host} does not speak HTTP well: {reason}.")),
+        EgressError::Protocol { host, reason } => {
+            Verdict::bad("protocol", format!("{host} does not speak HTTP well: {reason}."))
+        }
         EgressError::Interrupted { host, .. } => {
             let words = format!("{host} broke the connection off before its answer was complete.");
             Verdict::bad("interrupted", words).makes(Health::Degraded, "the connection broke off")
@@ -138,7 +145,9 @@ fn tls(base: &str, host: &str, reason: &str, fault: TlsFault, self_signed: bool)
     match fault {
         TlsFault::Expired => (
             "tls_expired",
-            format!("the certificate of {host} has expired: its owner must renew it, or the clock of this server is ahead."),
+            format!(
+                "the certificate of {host} has expired: its owner must renew it, or the clock of this server is ahead."
+            ),
         ),
         TlsFault::NotYetValid => (
             "tls_not_yet_valid",
@@ -149,11 +158,15 @@ fn tls(base: &str, host: &str, reason: &str, fault: TlsFault, self_signed: bool)
         }
         TlsFault::UnknownIssuer if self_signed => (
             "tls_self_signed",
-            format!("the certificate of {host} is self-signed: nobody vouches for it. Give the server one of an authority that this machine trusts."),
+            format!(
+                "the certificate of {host} is self-signed: nobody vouches for it. Give the server one of an authority that this machine trusts."
+            ),
         ),
         TlsFault::UnknownIssuer => (
             "tls_unknown_issuer",
-            format!("the certificate of {host} is signed by an authority that this machine does not trust, or the server leaves out a certificate in between."),
+            format!(
+                "the certificate of {host} is signed by an authority that this machine does not trust, or the server leaves out a certificate in between."
+            ),
         ),
         TlsFault::Revoked => ("tls_revoked", format!("the certificate of {host} has been revoked.")),
         TlsFault::NotTls => (
@@ -211,7 +224,8 @@ pub(super) fn clock(answer: &OutboundResponse, now: DateTime<Utc>) -> Option<Str
     if difference.abs() <= CLOCKS {
         return None;
     }
-    let (seconds, which) = (difference.abs().num_seconds(), if difference > TimeDelta::zero() { "ahead of" } else { "behind" });
+    let (seconds, which) =
+        (difference.abs().num_seconds(), if difference > TimeDelta::zero() { "ahead of" } else { "behind" });
     let amount = match seconds {
         0..=119 => format!("{seconds} seconds"),
         120..=7_199 => format!("{} minutes", seconds / 60),

@@ -85,6 +85,9 @@ impl Breakers {
             return;
         }
         let mut known = self.lock();
+        if known.is_empty() && !failed {
+            return;
+        }
         let key = (workspace, host.to_owned());
         match (known.get_mut(&key), failed) {
             (None, false) => {}

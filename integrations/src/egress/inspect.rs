@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn what_is_no_certificate_is_nothing() {
-        for bytes in [&b""[..], b"\x30", b"\x30\x05\x30", b"\x30\x84\xff\xff\xff\xff", b"\x30\x02\x30\x00", &[0x30; 64]] {
+        for bytes in [&b""[..], b"\x30", b"\x30\x05\x30", b"\x30\x84\xff\xff\xff\xff", b"\x30\x02\x30\x00", &[0x30; 64]]
+        {
             assert_eq!(is_self_issued(bytes), None, "{bytes:?}");
         }
     }

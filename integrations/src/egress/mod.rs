@@ -14,6 +14,8 @@ mod breaker;
 mod error;
 mod gate;
 mod inspect;
+#[cfg(test)]
+mod limit_tests;
 mod policy;
 mod quota;
 mod redirect;

@@ -247,10 +247,19 @@ mod tests {
     #[test]
     fn every_family_of_headers_is_understood() {
         for (lines, expected) in [
-            ("X-RateLimit-Limit: 5000\nX-RateLimit-Remaining: 4999\nX-RateLimit-Reset: 1800000060", (Some(5000), 4999, Some(60))),
-            ("X-RateLimit-Limit: 60\nX-RateLimit-Remaining: 0\nX-RateLimit-Reset: 1800000060000", (Some(60), 0, Some(60))),
+            (
+                "X-RateLimit-Limit: 5000\nX-RateLimit-Remaining: 4999\nX-RateLimit-Reset: 1800000060",
+                (Some(5000), 4999, Some(60)),
+            ),
+            (
+                "X-RateLimit-Limit: 60\nX-RateLimit-Remaining: 0\nX-RateLimit-Reset: 1800000060000",
+                (Some(60), 0, Some(60)),
+            ),
             ("X-Rate-Limit-Limit: 15\nX-Rate-Limit-Remaining: 3\nX-Rate-Limit-Reset: 42", (Some(15), 3, Some(42))),
-            ("RateLimit-Limit: 100, 100;window=60\nRateLimit-Remaining: 50\nRateLimit-Reset: 30", (Some(100), 50, Some(30))),
+            (
+                "RateLimit-Limit: 100, 100;window=60\nRateLimit-Remaining: 50\nRateLimit-Reset: 30",
+                (Some(100), 50, Some(30)),
+            ),
             ("RateLimit: limit=100, remaining=50, reset=30", (Some(100), 50, Some(30))),
             ("RateLimit-Policy: \"default\";q=100;w=60\nRateLimit: \"default\";r=50;t=30", (Some(100), 50, Some(30))),
             (
@@ -275,8 +284,13 @@ mod tests {
         let stripe = "Retry-After: 3\nStripe-Rate-Limited-Reason: global-rate";
         assert_eq!(learnt(429, stripe), Some((None, 0, Some(3))));
         assert_eq!(learnt(503, stripe), None, "an outage is no limit");
-        assert_eq!(learnt(429, "Retry-After: 3\nX-RateLimit-Limit: 9\nX-RateLimit-Remaining: 5"), Some((Some(9), 0, Some(3))));
-        for nonsense in ["X-RateLimit-Remaining: many", "X-RateLimit-Remaining: -1", "RateLimit: ;;,=,\"", "X-RateLimit-Limit: 7"] {
+        assert_eq!(
+            learnt(429, "Retry-After: 3\nX-RateLimit-Limit: 9\nX-RateLimit-Remaining: 5"),
+            Some((Some(9), 0, Some(3)))
+        );
+        for nonsense in
+            ["X-RateLimit-Remaining: many", "X-RateLimit-Remaining: -1", "RateLimit: ;;,=,\"", "X-RateLimit-Limit: 7"]
+        {
             assert_eq!(learnt(200, nonsense), None, "{nonsense}");
         }
         let odd = "X-RateLimit-Remaining: 1\nX-RateLimit-Reset: 99999999999999999999";
@@ -291,7 +305,10 @@ mod tests {
         assert_eq!(after("Retry-After: Fri, 15 Jan 2027 08:00:09 GMT"), Some(9_000));
         assert_eq!(after("Retry-After: Friday, 15-Jan-27 08:00:09 GMT"), Some(9_000));
         assert_eq!(after("Retry-After: Fri, 15 Jan 2027 07:00:00 GMT"), Some(0), "past");
-        assert_eq!(after("Date: Fri, 15 Jan 2027 07:59:59 GMT\nRetry-After: Fri, 15 Jan 2027 08:00:09 GMT"), Some(10_000));
+        assert_eq!(
+            after("Date: Fri, 15 Jan 2027 07:59:59 GMT\nRetry-After: Fri, 15 Jan 2027 08:00:09 GMT"),
+            Some(10_000)
+        );
         assert_eq!((after("Retry-After: -1"), after("Retry-After: tomorrow"), after("A: b")), (None, None, None));
     }
 
@@ -299,7 +316,8 @@ mod tests {
     fn calls_are_held_back_until_the_reset() {
         let (holds, t) = (Holds::default(), Instant::now());
         let (id, other) = (ConnectionId(uuid::Uuid::from_u128(1)), ConnectionId(uuid::Uuid::from_u128(2)));
-        let used_up = |seconds| RateLimit { limit: None, remaining: 0, reset_at: Some(now() + TimeDelta::seconds(seconds)) };
+        let used_up =
+            |seconds| RateLimit { limit: None, remaining: 0, reset_at: Some(now() + TimeDelta::seconds(seconds)) };
         let none = HeaderMap::new();
         let some_left = RateLimit { remaining: 1, ..used_up(9) };
         holds.note(id, "/a", &none, &some_left, (now(), t));

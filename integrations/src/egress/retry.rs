@@ -78,7 +78,9 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_only_safe_requests_have_any() {
-        let of = |method, retries| pauses(&OutboundRequest::new(method, "http://a.example/").retries(retries)).collect::<Vec<_>>();
+        let of = |method, retries| {
+            pauses(&OutboundRequest::new(method, "http://a.example/").retries(retries)).collect::<Vec<_>>()
+        };
         assert_eq!((of(Method::POST, 3).len(), of(Method::GET, 0).len()), (0, 0));
         let waits = of(Method::GET, 8);
         assert_eq!(waits.len(), 8);

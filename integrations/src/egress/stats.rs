@@ -7,8 +7,23 @@ use super::error::EgressError;
 
 /// How requests end, each with the label it has in metrics.
 const OUTCOMES: [&str; 17] = [
-    "2xx", "3xx", "4xx", "5xx", "blocked", "invalid", "dns", "connect", "tls", "timeout", "interrupted", "protocol",
-    "too_large", "redirect", "busy", "breaker_open", "held_back",
+    "2xx",
+    "3xx",
+    "4xx",
+    "5xx",
+    "blocked",
+    "invalid",
+    "dns",
+    "connect",
+    "tls",
+    "timeout",
+    "interrupted",
+    "protocol",
+    "too_large",
+    "redirect",
+    "busy",
+    "breaker_open",
+    "held_back",
 ];
 
 /// Counters since the start, and what is so now.

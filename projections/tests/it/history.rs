@@ -203,7 +203,14 @@ async fn connections(log: &mut Log, workspace: WorkspaceId) -> (ConnectionId, Co
         ConnectionEvent::IngestionFailed { errors: vec![problem] },
         ConnectionEvent::SpecRefreshed { facts: second, changes },
         ConnectionEvent::CredentialRead { credential_id: credential, version: 2, purpose: "test".into() },
-        ConnectionEvent::Tested { ok: true, message: "answers".into(), status: Some(200), elapsed_ms: 12, problem: None, call: None },
+        ConnectionEvent::Tested {
+            ok: true,
+            message: "answers".into(),
+            status: Some(200),
+            elapsed_ms: 12,
+            problem: None,
+            call: None,
+        },
         ConnectionEvent::Updated {
             name: Some("CRM two".into()),
             description: None,
