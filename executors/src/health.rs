@@ -17,7 +17,7 @@ use domain::{
     },
     ids::ConnectionId,
 };
-use integrations::egress::EgressError;
+use integrations::egress::{EgressError, TlsFault};
 use tokio_util::task::TaskTracker;
 
 /// Connections that are remembered; only those with troubles are.
@@ -46,6 +46,9 @@ struct Recent {
 pub(crate) fn observation_of(error: &EgressError) -> Option<Observation> {
     let what = error.to_string();
     match error {
+        EgressError::Tls { fault: TlsFault::ClientCertificate, reason, .. } => {
+            Some(Observation::NotAccepted { what: reason.clone() })
+        }
         EgressError::Dns { .. }
         | EgressError::Connect { .. }
         | EgressError::Tls { .. }

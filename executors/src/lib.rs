@@ -4,6 +4,7 @@
 
 pub mod addresses;
 mod authorise;
+pub mod certificates;
 mod checkpoint;
 pub mod dispatcher;
 mod health;
@@ -12,6 +13,7 @@ mod lock;
 pub mod nats;
 pub mod node;
 pub mod planner;
+mod recorded;
 pub mod relay;
 mod supervise;
 pub mod tester;

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use crate::support::certificates::{self, Authority};
 use crate::support::client::id;
 use crate::support::keeper::free_port;
-use crate::support::tls::{self, Authority};
 use crate::support::{Client, Reply, Server, Stub, ledger};
 
 /// What a test of a connection says.
@@ -160,16 +160,16 @@ async fn what_is_wrong_with_a_secure_connection_is_said_in_words() {
     let own = ["127.0.0.1"];
     let url = |port: u16| format!("https://127.0.0.1:{port}");
 
-    let good = tls::serve(trusted.signs(&own)).await;
+    let good = certificates::serve(trusted.signs(&own)).await;
     let said = test(client, plain(&url(good))).await;
     assert_eq!((&said.test["status"], &said.test["httpStatus"]), (&json!("success"), &json!(200)), "{}", said.test);
     for (identity, problem, parts) in [
         (trusted.signs_until(&own, 2020), "tls_expired", &["has expired", "clock"][..]),
         (trusted.signs(&["api.example"]), "tls_wrong_host", &["not for 127.0.0.1"]),
         (stranger.signs(&own), "tls_unknown_issuer", &["authority that this machine does not trust"]),
-        (tls::self_signed(&own), "tls_self_signed", &["self-signed"]),
+        (certificates::self_signed(&own), "tls_self_signed", &["self-signed"]),
     ] {
-        let port = tls::serve(identity).await;
+        let port = certificates::serve(identity).await;
         test(client, plain(&url(port))).await.is("failed", problem, parts, "unreachable");
     }
     // Each spoken to in the other's language.

@@ -11,7 +11,7 @@ use vault::ReadReceipt;
 use super::{load, target};
 use crate::{
     App, Context, Outcome,
-    ports::{TestReport, TestTarget},
+    ports::{TestReport, TestSecret, TestTarget},
     unit::change,
 };
 
@@ -27,7 +27,8 @@ pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<Tes
         };
         let at = change(app, context, target(id), None, read).await?.at;
         let receipt = ReadReceipt { committed_at: at, credential, version };
-        secret = Some(app.vault().reveal(workspace, &receipt).await?);
+        let value = app.vault().reveal(workspace, &receipt).await?;
+        secret = Some(TestSecret { credential, version, value });
     }
     let spec = app.spec_of(&connection).await?;
     let trace = traceparent(context.request.traceparent.as_deref(), context.correlation_id(), span(app));

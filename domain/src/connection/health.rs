@@ -65,6 +65,8 @@ pub enum Observation {
     Answered,
     /// 401 or 403 to a call with the credential.
     Refused { status: u16 },
+    /// The server did not accept the credential before it looked at the request: a client certificate.
+    NotAccepted { what: String },
     /// 5xx, 429, no answer in time, or a broken one.
     Fault { what: String },
     /// DNS, TCP or TLS did not come about.
@@ -100,8 +102,8 @@ pub fn assess(standing: &Standing, recent: &[Observation], now: DateTime<Utc>) -
         (Health::Unreachable, Observation::Fault { what }) => {
             return to(Health::Degraded, format!("connections come about again, but {what}"));
         }
-        (Health::Unreachable, Observation::Refused { status }) => {
-            return to(Health::CredentialExpired, refusal(*status));
+        (Health::Unreachable, Observation::Refused { .. } | Observation::NotAccepted { .. }) => {
+            return to(Health::CredentialExpired, refusal(recent.last()?));
         }
         (Health::CredentialExpired, Observation::Success) => {
             return to(Health::Healthy, "the credential is accepted again".into());
@@ -125,11 +127,8 @@ fn worse(standing: &Standing, recent: &[Observation]) -> Option<Change> {
         return Some(Change { to: Health::Unreachable, reason });
     }
     let known = matches!(standing.health, Health::CredentialExpired | Health::Unreachable);
-    if let Observation::Refused { status } = last
-        && !known
-        && is_refused(standing, recent)
-    {
-        return Some(Change { to: Health::CredentialExpired, reason: refusal(*status) });
+    if !known && is_refused(standing, recent) {
+        return Some(Change { to: Health::CredentialExpired, reason: refusal(last) });
     }
     let faults = recent.iter().filter(|o| !is_fine(o)).count();
     if let Observation::Fault { what } | Observation::NoConnection { what } = last
@@ -144,16 +143,20 @@ fn worse(standing: &Standing, recent: &[Observation]) -> Option<Change> {
 }
 
 fn is_refused(standing: &Standing, recent: &[Observation]) -> bool {
-    let unauthorised = in_a_row(recent, |o| matches!(o, Observation::Refused { status: 401 }));
-    let refused = in_a_row(recent, |o| matches!(o, Observation::Refused { .. }));
+    let is_sure = |o: &Observation| matches!(o, Observation::Refused { status: 401 } | Observation::NotAccepted { .. });
+    let unauthorised = in_a_row(recent, is_sure);
+    let refused = in_a_row(recent, |o| is_sure(o) || matches!(o, Observation::Refused { .. }));
     let worked = standing.worked || recent.contains(&Observation::Success);
     unauthorised >= UNAUTHORISED_AFTER || (worked && refused >= FORBIDDEN_AFTER)
 }
 
-pub(crate) fn refusal(status: u16) -> String {
-    match status {
-        401 => "the API answers 401: the credential is not accepted; store a new one".into(),
-        _ => format!("the API answers {status} to everything: the credential lost its rights, or is a wrong one"),
+fn refusal(last: &Observation) -> String {
+    match last {
+        Observation::NotAccepted { what } => format!("{what}; store a new one"),
+        Observation::Refused { status: 403 } => {
+            "the API answers 403 to everything: the credential lost its rights, or is a wrong one".into()
+        }
+        _ => "the API answers 401: the credential is not accepted; store a new one".into(),
     }
 }
 
@@ -185,6 +188,7 @@ mod tests {
             'a' => Observation::Answered,
             '1' => Observation::Refused { status: 401 },
             '3' => Observation::Refused { status: 403 },
+            'c' => Observation::NotAccepted { what: "the client certificate has expired".into() },
             'f' => Observation::of_status(503, true),
             'x' => Observation::NoConnection { what: "connection refused".into() },
             other => panic!("{other}"),
@@ -209,6 +213,8 @@ mod tests {
             ("1", None),
             ("1.1.1.1.", None),
             ("11", Some(CredentialExpired)),
+            ("cc", Some(CredentialExpired)),
+            ("1c", Some(CredentialExpired)),
             ("333", None),
             (".333", Some(CredentialExpired)),
             (".133", Some(CredentialExpired)),

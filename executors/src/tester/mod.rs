@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use commands::ports::{ConnectionTester, TestReport, TestTarget};
 use domain::{
-    call::{CallFacts, without_secret},
+    call::CallFacts,
     operation::{Operation, SpecSummary},
 };
 use integrations::egress::{Egress, EgressError, OutboundRequest, OutboundResponse, Scope, TlsFault};
-use secrecy::ExposeSecret;
 
 use crate::{
-    authorise::{authorise, same_origin},
+    authorise::{Opened, Unusable, authorise, same_origin},
+    recorded::shown,
     workflow::BOUND,
 };
 use words::Verdict;
@@ -39,12 +39,14 @@ struct Tried {
 
 #[async_trait]
 impl ConnectionTester for Tester {
-    async fn test(&self, target: TestTarget) -> TestReport {
+    async fn test(&self, mut target: TestTarget) -> TestReport {
+        let opened = target.secret.take();
+        let opened = opened.map(|s| Opened { credential: s.credential, version: s.version, value: s.value });
         let Some(base) = target.base_url.clone() else {
             return refused("base_url_missing", "The connection has no base URL: set baseUrl.");
         };
-        let credential = target.secret.is_some();
-        let foreign = credential && target.credential_base.as_deref().is_none_or(|bound| !same_origin(bound, &base));
+        let foreign =
+            opened.is_some() && target.credential_base.as_deref().is_none_or(|bound| !same_origin(bound, &base));
         if foreign {
             return refused("credential_bound", BOUND);
         }
@@ -56,12 +58,15 @@ impl ConnectionTester for Tester {
             if !same_origin(&base, &format!("{base}{path}")) {
                 return refused("credential_bound", BOUND);
             }
-            let tried = self.call(&target, &base, path).await;
+            let tried = match self.call(&target, opened.as_ref(), &base, path).await {
+                Ok(tried) => tried,
+                Err(unusable) => return refused("credential_unusable", &unusable.to_string()),
+            };
             let is_missing = tried.result.as_ref().is_ok_and(|answer| answer.status == 404);
             missing += usize::from(is_missing);
             // Another operation tells a wrong base URL from one thing that is not there.
             if !is_missing || missing == paths.len() {
-                return report(&target, &base, missing, tried);
+                return report(&target, opened.is_some(), &base, missing, tried);
             }
         }
         refused("base_url_missing", "The connection has nothing that can be called.")
@@ -69,7 +74,13 @@ impl ConnectionTester for Tester {
 }
 
 impl Tester {
-    async fn call(&self, target: &TestTarget, base: &str, path: &str) -> Tried {
+    async fn call(
+        &self,
+        target: &TestTarget,
+        opened: Option<&Opened>,
+        base: &str,
+        path: &str,
+    ) -> Result<Tried, Unusable> {
         let url = format!("{base}{path}");
         let scope = Scope { workspace: Some(target.workspace), connection: Some(target.connection), asked: true };
         let mut request = OutboundRequest::get(url.clone())
@@ -79,14 +90,11 @@ impl Tester {
         if let Some(traceparent) = &target.traceparent {
             request = request.header("traceparent", traceparent.as_str());
         }
-        if let Some(secret) = &target.secret {
-            request = authorise(request, &target.auth, secret);
+        if let Some(opened) = opened {
+            request = authorise(request, &target.auth.parts(), opened)?;
         }
-        let mut facts = request.facts();
-        if let Some(secret) = &target.secret {
-            facts.path = without_secret(&facts.path, secret.expose_secret());
-        }
-        let shown = if path.is_empty() { "GET the base URL".to_owned() } else { format!("GET {path}") };
+        let facts = shown(request.facts(), opened);
+        let tried = if path.is_empty() { "GET the base URL".to_owned() } else { format!("GET {path}") };
         let started = Instant::now();
         let result = match self.0.open(&request).await {
             Ok(answer) => answer.first(LOOKED_AT).await,
@@ -98,14 +106,14 @@ impl Tester {
         };
         let untrusted = matches!(result, Err(EgressError::Tls { fault: TlsFault::UnknownIssuer, .. }));
         let self_signed = untrusted && self.0.is_self_signed(&url).await == Some(true);
-        Tried { shown, facts, result, self_signed }
+        Ok(Tried { shown: tried, facts, result, self_signed })
     }
 }
 
-fn report(target: &TestTarget, base: &str, missing: usize, tried: Tried) -> TestReport {
+fn report(target: &TestTarget, with_credential: bool, base: &str, missing: usize, tried: Tried) -> TestReport {
     let Tried { shown, facts, result, self_signed } = tried;
     let Verdict { ok, mut words, mut problem, health } = match &result {
-        Ok(answer) => words::of_answer(target, base, missing, answer),
+        Ok(answer) => words::of_answer(target, with_credential, base, missing, answer),
         Err(error) => words::of_failure(base, error, self_signed),
     };
     let status = result.as_ref().ok().map(|answer| answer.status);

@@ -39,8 +39,13 @@ impl Verdict {
 }
 
 /// `missing`: so many operations answered 404, this one included.
-pub(super) fn of_answer(target: &TestTarget, base: &str, missing: usize, answer: &OutboundResponse) -> Verdict {
-    let with_credential = target.secret.is_some();
+pub(super) fn of_answer(
+    target: &TestTarget,
+    with_credential: bool,
+    base: &str,
+    missing: usize,
+    answer: &OutboundResponse,
+) -> Verdict {
     if let Some(login) = login(base, answer) {
         let words = format!(
             "it leads to a login page at {login}: the credential was not looked at, or the base URL is that of the website and not of the API."
@@ -115,6 +120,9 @@ pub(super) fn of_failure(base: &str, error: &EgressError, self_signed: bool) -> 
             format!("{host} refuses connections on port {}: is the service up, and the port right?", port(base)),
         ),
         EgressError::Connect { host, reason } => unreachable("connect", format!("no connection to {host}: {reason}.")),
+        EgressError::Tls { reason, fault: TlsFault::ClientCertificate, .. } => {
+            Verdict::bad("client_certificate", format!("{reason}.")).makes(Health::CredentialExpired, reason)
+        }
         EgressError::Tls { host, reason, fault } => {
             let (problem, words) = tls(base, host, reason, *fault, self_signed);
             unreachable(problem, words)
@@ -175,9 +183,11 @@ fn tls(base: &str, host: &str, reason: &str, fault: TlsFault, self_signed: bool)
         ),
         TlsFault::Handshake => (
             "tls_handshake",
-            format!("{host} does not agree to a secure connection: it may want a client certificate. ({reason})"),
+            format!("{host} does not agree to a secure connection: its version or ciphers are not ours. ({reason})"),
         ),
-        TlsFault::Other => ("tls", format!("no trusted TLS connection to {host}: {reason}.")),
+        TlsFault::Other | TlsFault::ClientCertificate => {
+            ("tls", format!("no trusted TLS connection to {host}: {reason}."))
+        }
     }
 }
 

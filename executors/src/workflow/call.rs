@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use commands::{App, Context, Failure};
 use domain::{
-    call::{CallFacts, without_secret},
+    call::CallFacts,
     connection::{AuthScheme, Connection, Standing, health::Observation},
     credential::Credential,
     event::LogPosition,
@@ -17,15 +17,15 @@ use domain::{
     workflow::{Definition, definition::Retry},
 };
 use integrations::egress::{EgressError, OutboundRequest, OutboundResponse, Scope};
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 use url::Url;
 use vault::ReadReceipt;
 
 use super::Executor;
 use crate::{
-    authorise::{add_cookie, authorise, same_origin},
+    authorise::{Opened, add_cookie, authorise, same_origin},
     health::observation_of,
+    recorded::shown,
 };
 
 /// Bytes of an answer that are kept.
@@ -167,11 +167,11 @@ async fn call(executor: &Executor, context: Context, attempt: &Attempt, facts: &
         Ok(target) => target,
         Err(error) => return Result::Failed { error: error.clone(), value: None, status: None, retry_at: None },
     };
-    let mut secret: Option<SecretString> = None;
+    let mut secret: Option<Opened> = None;
     if let Some((credential, version)) = target.credential {
         let receipt = ReadReceipt { committed_at: attempt.committed_at, credential, version };
         match executor.app.vault().reveal(workspace, &receipt).await {
-            Ok(plain) => secret = Some(plain),
+            Ok(value) => secret = Some(Opened { credential, version, value }),
             Err(failure) => {
                 tracing::warn!(%failure, %credential, "a credential cannot be opened");
                 let error =
@@ -205,20 +205,10 @@ async fn call(executor: &Executor, context: Context, attempt: &Attempt, facts: &
     result
 }
 
-/// What is recorded of a call; a path that holds the credential's value, as some APIs want it, does not show it.
-fn shown(mut facts: CallFacts, secret: Option<&SecretString>) -> CallFacts {
-    let value = secret.map(|secret| secret.expose_secret()).unwrap_or_default();
-    let password = value.split_once(':').map_or("", |(_, password)| password);
-    for part in [value, password] {
-        facts.path = without_secret(&facts.path, part);
-    }
-    facts
-}
-
 fn request(
     attempt: &Attempt,
     target: &Target,
-    secret: Option<&SecretString>,
+    secret: Option<&Opened>,
 ) -> std::result::Result<OutboundRequest, StepError> {
     let call = &attempt.call;
     let mut url = Url::parse(&format!("{}{}", target.base_url, call.path))
@@ -260,10 +250,11 @@ fn request(
         let content_type = call.content_type.as_deref().unwrap_or("application/json");
         request = request.header("Content-Type", content_type).body(encode(content_type, body)?);
     }
-    Ok(match secret {
-        Some(secret) => authorise(request, &target.auth, secret),
-        None => request,
-    })
+    match secret {
+        Some(opened) => authorise(request, &target.auth.parts(), opened)
+            .map_err(|unusable| error("CREDENTIAL_UNUSABLE", unusable.to_string())),
+        None => Ok(request),
+    }
 }
 
 fn encode(content_type: &str, body: &Value) -> std::result::Result<Vec<u8>, StepError> {

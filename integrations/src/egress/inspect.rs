@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use url::Url;
+use x509_cert::{Certificate, der::Decode};
 
 use super::Egress;
 
@@ -90,48 +91,8 @@ impl Egress {
 }
 
 /// Are issuer and subject of a certificate the same name?
-///
-/// `Certificate ::= SEQUENCE { SEQUENCE { [0] version?, serial, algorithm, issuer, validity, subject, … } … }`
 fn is_self_issued(der: &[u8]) -> Option<bool> {
-    let (_, certificate, _) = element(der)?;
-    let (_, mut rest, _) = element(certificate)?;
-    if rest.first() == Some(&0xa0) {
-        rest = element(rest)?.2;
-    }
-    let mut parts = Vec::new();
-    for _ in 0..5 {
-        let (_, content, after) = element(rest)?;
-        parts.push(content);
-        rest = after;
-    }
-    Some(parts[2] == parts[4])
-}
-
-/// The first DER element: tag, content, and what follows.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = der.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (length, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81..=0x84 => {
-            let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-            (bytes.iter().fold(0usize, |length, byte| length << 8 | usize::from(*byte)), rest)
-        }
-        _ => return None,
-    };
-    let (content, after) = rest.split_at_checked(length)?;
-    Some((tag, content, after))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_certificate_is_nothing() {
-        for bytes in [&b""[..], b"\x30", b"\x30\x05\x30", b"\x30\x84\xff\xff\xff\xff", b"\x30\x02\x30\x00", &[0x30; 64]]
-        {
-            assert_eq!(is_self_issued(bytes), None, "{bytes:?}");
-        }
-    }
+    let certificate = Certificate::from_der(der).ok()?;
+    let certificate = certificate.tbs_certificate();
+    Some(certificate.issuer() == certificate.subject())
 }

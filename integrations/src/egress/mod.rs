@@ -13,6 +13,7 @@ mod address;
 mod breaker;
 mod error;
 mod gate;
+mod identity;
 mod inspect;
 #[cfg(test)]
 mod limit_tests;
@@ -28,6 +29,8 @@ mod stream;
 mod test_server;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -38,6 +41,7 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 pub use error::{EgressError, TlsFault};
+pub use identity::{ClientIdentity, IdentityFacts, IdentityFault, inspect};
 pub use policy::EgressPolicy;
 pub use request::{OutboundRequest, OutboundResponse, Scope};
 pub use stats::EgressStats;
@@ -45,6 +49,7 @@ pub use stream::OutboundStream;
 
 use breaker::Breakers;
 use gate::{Gates, Place};
+use identity::Clients;
 use policy::{host_of, place_of};
 use quota::Holds;
 use redirect::Hop;
@@ -67,6 +72,10 @@ pub struct Egress {
 struct Inner {
     policy: EgressPolicy,
     client: reqwest::Client,
+    /// Clients with a certificate of their own.
+    clients: Clients,
+    /// Trusted besides the system's roots; only tests have any.
+    roots: Vec<reqwest::Certificate>,
     lookup: Lookup,
     gates: Arc<Gates>,
     breakers: Breakers,
@@ -99,17 +108,22 @@ impl Budget {
 impl Egress {
     /// Fails if no TLS root certificates are found on this machine.
     pub fn new(policy: EgressPolicy) -> Result<Self, EgressError> {
-        Self::with_lookup(policy, Lookup::System)
+        Self::with_lookup(policy, Lookup::System, Vec::new())
     }
 
-    fn with_lookup(policy: EgressPolicy, lookup: Lookup) -> Result<Self, EgressError> {
+    fn with_lookup(
+        policy: EgressPolicy,
+        lookup: Lookup,
+        roots: Vec<reqwest::Certificate>,
+    ) -> Result<Self, EgressError> {
         // The client panics where the process has no crypto provider. An error says that there is one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = build_client(policy.connect_timeout)?;
+        let client = build_client(policy.connect_timeout, &roots, None)?;
         let gates = Gates::new(policy.per_host, policy.patience);
         let breakers = Breakers::new(policy.breaker_failures);
-        let (holds, retries, counters) = Default::default();
-        Ok(Self { inner: Arc::new(Inner { policy, client, lookup, gates, breakers, holds, retries, counters }) })
+        let (clients, (holds, retries, counters)) = (Clients::new(), Default::default());
+        let inner = Inner { policy, client, clients, roots, lookup, gates, breakers, holds, retries, counters };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The policy in force, for example to check a URL when a user gives it.
@@ -238,7 +252,7 @@ impl Egress {
         budget: &Budget,
     ) -> Result<(reqwest::Response, Place), EgressError> {
         let host = host_of(&hop.url);
-        let Inner { policy, client, lookup, gates, counters, .. } = &*self.inner;
+        let Inner { policy, lookup, gates, counters, .. } = &*self.inner;
         let pin = timeout_at(budget.deadline, lookup.pin(policy, &hop.url))
             .await
             .map_err(|_| budget.timed_out(&host, false))??;
@@ -248,6 +262,7 @@ impl Egress {
             counters.waited(asked.elapsed());
         }
         let place = place.map_err(|waited| EgressError::Busy { host: host.clone(), waited })?;
+        let client = self.client(hop)?;
         let mut request = client.request(hop.method.clone(), hop.url.clone()).headers(hop.headers.clone());
         if let Some(body) = &hop.body {
             request = request.body(body.clone());
@@ -283,10 +298,30 @@ fn wall_clock() -> DateTime<Utc> {
     SystemTime::now().into()
 }
 
+impl Egress {
+    /// Connections are not shared between identities.
+    fn client(&self, hop: &Hop) -> Result<reqwest::Client, EgressError> {
+        let Inner { policy, client, clients, roots, .. } = &*self.inner;
+        match &hop.identity {
+            Some(identity) => clients.of(identity, |with| build_client(policy.connect_timeout, roots, Some(with))),
+            None => Ok(client.clone()),
+        }
+    }
+}
+
 // The one place where a bare client is made.
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is the guarded client")]
-fn build_client(connect_timeout: Duration) -> Result<reqwest::Client, EgressError> {
-    reqwest::Client::builder()
+fn build_client(
+    connect_timeout: Duration,
+    roots: &[reqwest::Certificate],
+    identity: Option<reqwest::Identity>,
+) -> Result<reqwest::Client, EgressError> {
+    let mut builder = reqwest::Client::builder();
+    if let Some(identity) = identity {
+        builder = builder.identity(identity);
+    }
+    builder
+        .tls_certs_merge(roots.iter().cloned())
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(connect_timeout)

@@ -10,6 +10,7 @@ use domain::ids::{ConnectionId, WorkspaceId};
 use http::Method;
 
 use super::error::EgressError;
+use super::identity::ClientIdentity;
 
 /// On whose behalf a request is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,6 +46,8 @@ pub struct OutboundRequest {
     /// How often the client itself repeats a safe request (GET, HEAD) that failed for the moment. Default 0: who has a
     /// retry policy of its own wants to know at once.
     pub retries: usize,
+    /// Shown in the TLS handshake; stays with the first scheme, host and port, as credentials in headers do.
+    pub identity: Option<ClientIdentity>,
 }
 
 impl OutboundRequest {
@@ -60,6 +63,7 @@ impl OutboundRequest {
             sensitive_headers: Vec::new(),
             scope: Scope::default(),
             retries: 0,
+            identity: None,
         }
     }
 
@@ -77,6 +81,11 @@ impl OutboundRequest {
         let name = name.into();
         self.sensitive_headers.push(name.clone());
         self.header(name, value)
+    }
+
+    pub fn identity(mut self, identity: ClientIdentity) -> Self {
+        self.identity = Some(identity);
+        self
     }
 
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
@@ -145,6 +154,7 @@ impl fmt::Debug for OutboundRequest {
             .field("sensitive_headers", &self.sensitive_headers)
             .field("scope", &self.scope)
             .field("retries", &self.retries)
+            .field("identity", &self.identity)
             .finish()
     }
 }
