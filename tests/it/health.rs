@@ -40,7 +40,7 @@ async fn shows(client: &Client, connection: &Value, health: &str) -> Value {
 async fn changes(client: &Client, connection: &Value) -> Vec<(String, String)> {
     let path = format!("/logs?action=connection.health_changed&resource={}", id(connection));
     let listed = client.get(&path).await.data(200);
-    let text = |entry: &Value, name: &str| entry["payload"][name].as_str().unwrap_or_default().to_owned();
+    let text = |entry: &Value, name: &str| entry["data"][name].as_str().unwrap_or_default().to_owned();
     let mut found: Vec<_> =
         listed["logs"].as_array().unwrap().iter().map(|entry| (text(entry, "from"), text(entry, "to"))).collect();
     found.reverse();

@@ -211,8 +211,13 @@ fn request(
     secret: Option<&Opened>,
 ) -> std::result::Result<OutboundRequest, StepError> {
     let call = &attempt.call;
-    let mut url = Url::parse(&format!("{}{}", target.base_url, call.path))
-        .map_err(|_| error("BAD_URL", "Base URL and path make no URL."))?;
+    let no_url = || error("BAD_URL", "Base URL and path make no URL.");
+    let raw = format!("{}{}", target.base_url, call.path);
+    // Parsing would mend these in its own way, and other readers see another host.
+    if raw.chars().any(|c| c.is_control() || c == '\\') {
+        return Err(no_url());
+    }
+    let mut url = Url::parse(&raw).map_err(|_| no_url())?;
     // A path such as ".evil.test" or "@evil.test" would make another host of the base.
     if !same_origin(url.as_str(), &target.base_url) {
         return Err(error("BAD_URL", "The path leads to another host than the base URL."));

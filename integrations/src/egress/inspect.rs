@@ -85,8 +85,7 @@ impl Egress {
         let stream = TcpStream::connect(pin.addresses()).await.ok()?;
         let failed = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
         debug_assert!(failed.is_err(), "the onlooker trusts nobody");
-        let seen = onlooker.seen.lock().unwrap_or_else(PoisonError::into_inner).take();
-        seen
+        onlooker.seen.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use domain::ids::{ConnectionId, WorkspaceId};
 use http::Method;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::test_server::{Say, Server};
@@ -184,6 +184,8 @@ async fn trickling(head: &'static str) -> String {
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
+                let mut heard = [0; 1024];
+                let _ = stream.read(&mut heard).await;
                 let mut ticks = tokio::time::interval(Duration::from_millis(20));
                 let mut sent = stream.write_all(head.as_bytes()).await;
                 while sent.is_ok() {
