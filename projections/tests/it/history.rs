@@ -4,7 +4,7 @@ use domain::{
     access::AccessEvent,
     actor::Role,
     api_key::ApiKeyEvent,
-    connection::{AuthScheme, ConnectionEvent, SpecChanges, SpecFacts, SpecSource},
+    connection::{AuthScheme, ConnectionEvent, Health, SpecChanges, SpecFacts, SpecSource},
     credential::CredentialEvent,
     delivery::DeliveryEvent,
     event::LogPosition,
@@ -210,6 +210,12 @@ async fn connections(log: &mut Log, workspace: WorkspaceId) -> (ConnectionId, Co
             elapsed_ms: 12,
             problem: None,
             call: None,
+        },
+        ConnectionEvent::HealthChanged {
+            from: Health::Healthy,
+            to: Health::Degraded,
+            reason: "it answers 503".into(),
+            changed_at: time(7),
         },
         ConnectionEvent::Updated {
             name: Some("CRM two".into()),
