@@ -25,6 +25,7 @@ mod ssrf;
 mod startup;
 mod support;
 mod tenants;
+mod vault_keys;
 mod webhooks;
 mod workflows;
 mod workflows_bad;
