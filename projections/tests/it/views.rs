@@ -169,7 +169,7 @@ async fn the_audit_log_tells_all_but_reservations() {
     let resource = Some(format!("connection:{}", h.connection));
     let filter = AuditFilter { resource, action: Some("connection.*".into()), ..AuditFilter::default() };
     let of_connection = reads.audit(h.workspace, &filter, &Page::default()).await.unwrap();
-    assert_eq!((of_connection.total, of_connection.items[0].event_type.as_str()), (11, "connection.updated"));
+    assert_eq!((of_connection.total, of_connection.items[0].event_type.as_str()), (12, "connection.updated"));
     let stream = reads.audit_stream(h.workspace, h.connection.0).await.unwrap();
     assert_eq!(stream.iter().map(|e| e.sequence).collect::<Vec<_>>(), (1..=13).collect::<Vec<_>>());
     let entry = reads.audit_entry(h.workspace, EventId(stream[0].event_id)).await.unwrap().unwrap();
