@@ -105,7 +105,7 @@ pub async fn wire(settings: &Settings, engines: &Engines, listener: &TcpListener
     let reads = ReadModels::new(api_pool, progress);
     let system = SystemReads::new(projector_pool);
     let handle = metrics.as_ref().map(Exposition::handle);
-    let sampler = Sampler { pools, store: store.clone(), reads: system.clone(), handle };
+    let sampler = Sampler { pools, store: store.clone(), reads: system.clone(), egress: egress.clone(), handle };
     let planner = Arc::new(WorkspacePlanner::new(system.clone(), model(settings)));
     let ports = Ports {
         planner: planner.clone(),
@@ -214,7 +214,12 @@ fn model(settings: &Settings) -> Option<ModelConfig> {
 
 /// Private addresses by explicit setting only; our own engines never.
 fn policy(settings: &Settings, engines: &Engines, own: Vec<SocketAddr>) -> anyhow::Result<EgressPolicy> {
-    let mut policy = EgressPolicy::default();
+    let mut policy = EgressPolicy {
+        per_host: settings.egress_per_host,
+        patience: Duration::from_secs(settings.egress_wait_seconds),
+        breaker_failures: settings.egress_breaker_failures,
+        ..EgressPolicy::default()
+    };
     for rule in &settings.egress_allow {
         if *rule == EgressRule::Loopback {
             policy.allow_loopback = true;

@@ -130,6 +130,12 @@ pub struct Settings {
     pub openai: Option<OpenAi>,
     /// Private address ranges that outgoing requests may reach.
     pub egress_allow: Vec<EgressRule>,
+    /// Outgoing requests under way to one host at once.
+    pub egress_per_host: usize,
+    /// How long an outgoing request waits for its turn, seconds.
+    pub egress_wait_seconds: u64,
+    /// Failures within half a minute that open a circuit breaker; 0: none ever opens.
+    pub egress_breaker_failures: usize,
     /// Filter in the syntax of `tracing-subscriber`, already checked.
     pub log: String,
     /// Text or JSON lines.

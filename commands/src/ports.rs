@@ -5,7 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use domain::{
-    connection::AuthScheme,
+    call::CallFacts,
+    connection::{AuthScheme, health::Change},
     error::FieldError,
     ids::{ConnectionId, CredentialId, WorkspaceId},
     operation::SpecSummary,
@@ -46,6 +47,8 @@ pub struct CertificateFacts {
 
 /// What a connection test calls.
 pub struct TestTarget {
+    pub workspace: WorkspaceId,
+    pub connection: ConnectionId,
     pub base_url: Option<String>,
     /// Where the credential may go.
     pub credential_base: Option<String>,
@@ -54,6 +57,10 @@ pub struct TestTarget {
     pub movable: bool,
     pub secret: Option<TestSecret>,
     pub spec: Option<Arc<SpecSummary>>,
+    /// Of the call: the trace of whoever asks for the test.
+    pub traceparent: Option<String>,
+    /// Our clock, with which the API's is compared.
+    pub now: DateTime<Utc>,
 }
 
 /// An opened value, with the version it is of.
@@ -63,13 +70,18 @@ pub struct TestSecret {
     pub value: SecretString,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct TestReport {
     pub ok: bool,
     /// In words: what was tried, what is wrong, what to do.
     pub message: String,
     pub status: Option<u16>,
     pub elapsed_ms: u64,
+    /// One word for programs; absent when nothing is wrong.
+    pub problem: Option<String>,
+    pub call: Option<CallFacts>,
+    /// What it says of the connection's health; absent: nothing.
+    pub health: Option<Change>,
 }
 
 #[async_trait]

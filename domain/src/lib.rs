@@ -6,6 +6,7 @@ pub mod access;
 pub mod actor;
 pub mod aggregate;
 pub mod api_key;
+pub mod call;
 pub mod catalogue;
 pub mod connection;
 pub mod credential;
@@ -24,6 +25,7 @@ pub mod policy;
 pub mod reservation;
 pub mod sealed;
 pub mod session;
+pub mod trace;
 #[cfg(test)]
 mod tutorial;
 pub mod upcast;

@@ -95,6 +95,7 @@ impl Documents {
         let mut request = OutboundRequest::get(url)
             .header("Accept", ACCEPT)
             .timeout(self.options.timeout)
+            .retries(2)
             .max_response_bytes(self.options.max_bytes);
         if let Some(etag) = known.and_then(|k| k.etag.as_ref()) {
             request = request.header("If-None-Match", etag);

@@ -1,11 +1,13 @@
 //! Connections: what they reach, how their document stands, what the last test said.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
+    call::{CallFacts, RateLimit},
     connection::{
-        Approvals, AuthScheme, Connection, ConnectionEvent, IngestionStatus, SpecChanges, SpecFacts, SpecSource,
-        next_refresh,
+        Approvals, AuthScheme, Connection, ConnectionEvent, Health, IngestionStatus, SpecChanges, SpecFacts,
+        SpecSource, next_refresh,
     },
+    execution::ExecutionEvent,
     ids::{ConnectionId, CredentialId, WorkspaceId},
     operation::SpecProblem,
 };
@@ -46,8 +48,23 @@ pub struct LastTest {
     /// HTTP status, when there was an answer.
     pub status: Option<u16>,
     pub elapsed_ms: u64,
+    /// One word for programs; absent when nothing is wrong.
+    #[serde(default)]
+    pub problem: Option<String>,
     pub tested_at: DateTime<Utc>,
 }
+
+/// What an API said last of its own limit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObservedLimit {
+    #[serde(flatten)]
+    pub limit: RateLimit,
+    pub observed_at: DateTime<Utc>,
+}
+
+/// The same again is written this seldom.
+const SAID_AGAIN: TimeDelta = TimeDelta::seconds(60);
 
 row! {
     pub struct ConnectionView in "connections" by ["id"] = |row| Key::of(row.id); {
@@ -94,6 +111,11 @@ row! {
         pub checked_at: Option<DateTime<Utc>>,
         /// Who asked for the present ingestion, or the last one.
         pub asked: Option<Asked>,
+        pub health: Health,
+        /// What was seen when it changed last.
+        pub health_reason: Option<String>,
+        pub health_changed_at: Option<DateTime<Utc>>,
+        pub rate_limit: Option<ObservedLimit>,
         pub created_at: DateTime<Utc>,
         pub updated_at: DateTime<Utc>,
         /// The stream's last sequence.
@@ -103,7 +125,11 @@ row! {
 
 const LIST: ListSpec = ListSpec {
     order: Order::Time("created_at"),
-    filters: &[("status", "status", Kind::Text), ("ingestionStatus", "ingestion_status", Kind::Text)],
+    filters: &[
+        ("status", "status", Kind::Text),
+        ("ingestionStatus", "ingestion_status", Kind::Text),
+        ("health", "health", Kind::Text),
+    ],
     sorts: &[
         ("createdAt", "created_at"),
         ("updatedAt", "updated_at"),
@@ -114,7 +140,7 @@ const LIST: ListSpec = ListSpec {
 };
 
 impl ReadModels {
-    /// Filters: `status`, `ingestionStatus`. Sorts: `createdAt`, `updatedAt`, `name`, `endpointCount`.
+    /// Filters: `status`, `ingestionStatus`, `health`. Sorts: `createdAt`, `updatedAt`, `name`, `endpointCount`.
     pub async fn connections(
         &self,
         workspace: WorkspaceId,
@@ -161,12 +187,24 @@ impl View for Connections {
             "connection.approval_requested",
             "connection.host_approved",
             "connection.host_rejected",
+            "connection.health_changed",
             "connection.deleted",
+            // What the called API said of its limit.
+            "execution.step_completed",
+            "execution.step_failed",
         ]
     }
 
     fn want(&mut self, item: &Item) -> Result<(), Fault> {
-        self.connections.want_own(&item.recorded);
+        match item.fact()? {
+            Fact::Connection(_) => self.connections.want_own(&item.recorded),
+            Fact::Execution(event) => {
+                if let Some((connection, _)) = limit_of(event) {
+                    self.connections.want(Key::of(connection));
+                }
+            }
+            _ => {}
+        }
         Ok(())
     }
 
@@ -177,7 +215,16 @@ impl View for Connections {
     fn fold(&mut self, item: &Item) -> Result<(), Fault> {
         let recorded = &item.recorded;
         let key = Key::of(recorded.aggregate_id);
-        let Fact::Connection(event) = item.fact()? else { return Ok(()) };
+        let event = match item.fact()? {
+            Fact::Connection(event) => event,
+            Fact::Execution(event) => {
+                if let Some((connection, limit)) = limit_of(event) {
+                    self.observe(&Key::of(connection), limit, recorded.recorded_at);
+                }
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
         match event {
             ConnectionEvent::Created { .. } => {
                 if let Some(row) = created(item, event)? {
@@ -204,6 +251,29 @@ impl View for Connections {
         }
         Ok(())
     }
+}
+
+impl Connections {
+    /// A row is changed only when what the API says has changed, or was said long ago.
+    fn observe(&mut self, key: &Key, limit: &RateLimit, at: DateTime<Utc>) {
+        let told = self.connections.get(key).and_then(|row| row.rate_limit.as_ref());
+        if told.is_some_and(|told| told.limit == *limit && at - told.observed_at < SAID_AGAIN) {
+            return;
+        }
+        if let Some(row) = self.connections.change(key) {
+            row.rate_limit = Some(ObservedLimit { limit: limit.clone(), observed_at: at });
+        }
+    }
+}
+
+/// The limit that an answer to a step's call told, and of which connection.
+fn limit_of(event: &ExecutionEvent) -> Option<(ConnectionId, &RateLimit)> {
+    let (ExecutionEvent::StepCompleted { call: Some(call), .. } | ExecutionEvent::StepFailed { call: Some(call), .. }) =
+        event
+    else {
+        return None;
+    };
+    Some((call.connection_id?, call.rate_limit.as_ref()?))
 }
 
 fn created(item: &Item, event: &ConnectionEvent) -> Result<Option<ConnectionView>, Fault> {
@@ -240,6 +310,10 @@ fn created(item: &Item, event: &ConnectionEvent) -> Result<Option<ConnectionView
         spec_number: 0,
         checked_at: None,
         asked: Some(Asked::of(item, false)?),
+        health: Health::default(),
+        health_reason: None,
+        health_changed_at: None,
+        rate_limit: None,
         created_at: recorded.recorded_at,
         updated_at: recorded.recorded_at,
         version: recorded.sequence,
@@ -294,9 +368,18 @@ fn change(row: &mut ConnectionView, event: &ConnectionEvent, at: DateTime<Utc>) 
             row.refresh_failures += 1;
             plan_refresh(row, at);
         }
-        ConnectionEvent::Tested { ok, message, status, elapsed_ms } => {
-            let (message, elapsed_ms) = (message.clone(), *elapsed_ms);
-            row.last_test = Some(LastTest { ok: *ok, message, status: *status, elapsed_ms, tested_at: at });
+        ConnectionEvent::Tested { ok, message, status, elapsed_ms, problem, call } => {
+            let (message, problem) = (message.clone(), problem.clone());
+            let (ok, status, elapsed_ms) = (*ok, *status, *elapsed_ms);
+            row.last_test = Some(LastTest { ok, message, status, elapsed_ms, problem, tested_at: at });
+            if let Some(CallFacts { rate_limit: Some(limit), .. }) = call {
+                row.rate_limit = Some(ObservedLimit { limit: limit.clone(), observed_at: at });
+            }
+        }
+        ConnectionEvent::HealthChanged { to, reason, changed_at, .. } => {
+            row.health = *to;
+            row.health_reason = Some(reason.clone());
+            row.health_changed_at = Some(*changed_at);
         }
         ConnectionEvent::PrivateRangeNoted { hosts } => row.private.extend(hosts.iter().cloned()),
         ConnectionEvent::ApprovalRequested { .. }

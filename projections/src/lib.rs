@@ -61,7 +61,7 @@ mod workflows;
 pub use accounts::{UserView, WorkspaceView};
 pub use api_keys::{ApiKeyStatus, ApiKeyView};
 pub use audit::AuditFilter;
-pub use connections::{ConnectionStatus, ConnectionView, LastTest};
+pub use connections::{ConnectionStatus, ConnectionView, LastTest, ObservedLimit};
 pub use credentials::{CredentialReadView, CredentialView};
 pub use deliveries::{DeliveryAttempt, DeliveryView};
 pub use documents::CachedDocumentView;

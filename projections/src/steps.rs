@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::{
+    call::CallFacts,
     event::RecordedEvent,
     execution::{ExecutionEvent, StepError, StepStatus},
     ids::{ExecutionId, WorkspaceId},
@@ -36,6 +37,9 @@ pub struct Attempt {
     pub idempotency_key: Option<String>,
     /// When the next attempt is due.
     pub retry_at: Option<DateTime<Utc>>,
+    /// What was called, when something was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<CallFacts>,
 }
 
 row! {
@@ -126,6 +130,7 @@ pub(crate) fn fold(step: &mut ExecutionStepView, event: &ExecutionEvent, recorde
                 duration_ms: None,
                 idempotency_key: idempotency_key.clone(),
                 retry_at: None,
+                call: None,
             });
             step.status = StepStatus::Running;
             step.attempt = *attempt;
@@ -133,8 +138,9 @@ pub(crate) fn fold(step: &mut ExecutionStepView, event: &ExecutionEvent, recorde
             step.started_at.get_or_insert(*started_at);
             step.ended_at = None;
         }
-        ExecutionEvent::StepCompleted { attempt, output, http_status, duration_ms, completed_at, .. } => {
+        ExecutionEvent::StepCompleted { attempt, output, http_status, duration_ms, call, completed_at, .. } => {
             if let Some(tried) = tried(step, *attempt) {
+                tried.call = call.clone();
                 tried.status = AttemptStatus::Completed;
                 tried.ended_at = Some(*completed_at);
                 tried.http_status = *http_status;
@@ -147,9 +153,18 @@ pub(crate) fn fold(step: &mut ExecutionStepView, event: &ExecutionEvent, recorde
             end(step, *completed_at, *duration_ms);
         }
         ExecutionEvent::StepFailed {
-            attempt, error, output, http_status, duration_ms, retry_at, failed_at, ..
+            attempt,
+            error,
+            output,
+            http_status,
+            duration_ms,
+            call,
+            retry_at,
+            failed_at,
+            ..
         } => {
             if let Some(tried) = tried(step, *attempt) {
+                tried.call = call.clone();
                 tried.status = AttemptStatus::Failed;
                 tried.ended_at = Some(*failed_at);
                 tried.error = Some(error.clone());
@@ -166,9 +181,10 @@ pub(crate) fn fold(step: &mut ExecutionStepView, event: &ExecutionEvent, recorde
                 step.ended_at = None;
             }
         }
-        ExecutionEvent::StepOutcomeUnknown { attempt, reason, .. } => {
+        ExecutionEvent::StepOutcomeUnknown { attempt, reason, call, .. } => {
             let error = StepError { code: "OUTCOME_UNKNOWN".to_owned(), message: reason.clone() };
             if let Some(tried) = tried(step, *attempt) {
+                tried.call = call.clone();
                 tried.status = AttemptStatus::OutcomeUnknown;
                 tried.ended_at = Some(recorded_at);
                 tried.error = Some(error.clone());

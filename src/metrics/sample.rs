@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use event_store::{ConsumerLag, EventStore, OldestTransaction};
+use integrations::egress::Egress;
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusHandle;
 use projections::SystemReads;
@@ -24,6 +25,7 @@ pub struct Sampler {
     pub pools: Pools,
     pub store: EventStore,
     pub reads: SystemReads,
+    pub egress: Egress,
     /// Of the recorder, when one is installed.
     pub handle: Option<PrometheusHandle>,
 }
@@ -50,6 +52,7 @@ impl Sampler {
     async fn sample(&self, long: &mut LongTransaction) {
         self.pool_sizes();
         self.log();
+        self.outgoing();
         process();
         let asked = self.database(long).await;
         // Gauges keep their last value: this one says whether to believe those that come from the database.
@@ -93,6 +96,20 @@ impl Sampler {
         gauge!("apiq_cache_entries").set(cache.entries as f64);
         counter!("apiq_cache_hits_total").absolute(cache.hits);
         counter!("apiq_cache_misses_total").absolute(cache.misses);
+    }
+
+    /// What the HTTP client tells of itself.
+    fn outgoing(&self) {
+        let stats = self.egress.stats();
+        for (outcome, count) in stats.requests {
+            counter!("apiq_egress_requests_total", "outcome" => outcome).absolute(count);
+        }
+        counter!("apiq_egress_waited_total").absolute(stats.waited);
+        counter!("apiq_egress_waited_seconds_total").absolute(stats.waited_for.as_secs());
+        counter!("apiq_egress_retries_total").absolute(stats.retries);
+        gauge!("apiq_egress_under_way").set(stats.under_way as f64);
+        gauge!("apiq_egress_waiting").set(stats.waiting as f64);
+        gauge!("apiq_egress_open_breakers").set(stats.open_breakers as f64);
     }
 
     fn pool_sizes(&self) {
@@ -175,6 +192,13 @@ fn describe() {
     describe_gauge!("apiq_cache_entries", "Folded streams kept in memory.");
     describe_counter!("apiq_cache_hits_total", "Loads that began at a cached state.");
     describe_counter!("apiq_cache_misses_total", "Loads that did not.");
+    describe_counter!("apiq_egress_requests_total", "Outgoing requests by outcome.");
+    describe_counter!("apiq_egress_waited_total", "Outgoing requests that waited for a turn or for an API's limit.");
+    describe_counter!("apiq_egress_waited_seconds_total", "How long they waited together.");
+    describe_counter!("apiq_egress_retries_total", "Repetitions by the client itself.");
+    describe_gauge!("apiq_egress_under_way", "Outgoing requests under way.");
+    describe_gauge!("apiq_egress_waiting", "Outgoing requests that wait for a turn at their host now.");
+    describe_gauge!("apiq_egress_open_breakers", "Hosts that a workspace's calls are kept from now.");
     describe_gauge!("apiq_database_connections", "Open connections of a pool.");
     describe_gauge!("apiq_database_connections_idle", "Open connections that nobody uses.");
     describe_gauge!("apiq_database_connections_limit", "Most connections a pool may open.");

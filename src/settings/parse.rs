@@ -44,6 +44,10 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
                 .unwrap_or(DEFAULT_RETENTION_DAYS),
             openai: self.openai(),
             egress_allow: self.read("APIQ_EGRESS_ALLOW", egress).unwrap_or_else(|| default_egress(profile)),
+            egress_per_host: self.read("APIQ_EGRESS_PER_HOST", |t| within(t, 1, 10_000)).unwrap_or(100) as usize,
+            egress_wait_seconds: self.read("APIQ_EGRESS_WAIT_SECONDS", |t| within(t, 1, 300)).unwrap_or(10),
+            egress_breaker_failures: self.read("APIQ_EGRESS_BREAKER_FAILURES", |t| within(t, 0, 100_000)).unwrap_or(20)
+                as usize,
             log: self.read("APIQ_LOG", log_filter).unwrap_or_else(|| DEFAULT_LOG.into()),
             log_format: self.read("APIQ_LOG_FORMAT", log_format).unwrap_or(LogFormat::Text),
             metrics_listen: self.read("APIQ_METRICS_LISTEN", metrics_listen),
@@ -175,6 +179,13 @@ fn spec_max_bytes(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(bytes @ 1..=LARGEST_SPEC_MAX_BYTES) => Ok(bytes),
         _ => Err(format!("\"{text}\" is no number of bytes from 1 to {LARGEST_SPEC_MAX_BYTES}")),
+    }
+}
+
+fn within(text: &str, least: u64, most: u64) -> Result<u64, String> {
+    match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(format!("\"{text}\" is no number from {least} to {most}")),
     }
 }
 

@@ -94,6 +94,24 @@ pub const SETTINGS: &[Setting] = &[
                ranges, `loopback`, or `none`. Everything private is refused otherwise.",
     },
     Setting {
+        name: "APIQ_EGRESS_PER_HOST",
+        default: "100",
+        help: "Outgoing requests that may be under way to one host at once, from each node. Others wait their turn; \
+               workspaces take turns.",
+    },
+    Setting {
+        name: "APIQ_EGRESS_WAIT_SECONDS",
+        default: "10",
+        help: "Seconds that an outgoing request waits for its turn at a busy host, within its own time limit. Then it \
+               fails as HOST_BUSY, and a step's retry policy tries it again.",
+    },
+    Setting {
+        name: "APIQ_EGRESS_BREAKER_FAILURES",
+        default: "20",
+        help: "Failures within 30 seconds (no connection, no answer, 5xx; half of the calls at least) after which a \
+               workspace's calls of a host are held back, 15 seconds at first. 0 switches that off.",
+    },
+    Setting {
         name: "APIQ_LOG",
         default: "info,sqlx=warn,async_nats=warn,poem=warn",
         help: "Log filter: a level (error, warn, info, debug, trace), or module=level pairs, comma-separated.",

@@ -1,6 +1,7 @@
 //! An execution and its steps as clients see them.
 
 use chrono::{DateTime, Utc};
+use domain::call::CallFacts;
 use poem_openapi::{Enum, Object};
 use projections::{Attempt, ExecutionStepView, ExecutionView, Listed};
 use serde_json::Value;
@@ -23,6 +24,40 @@ impl From<domain::execution::StepError> for StepErrorJson {
     }
 }
 
+/// A call to the outside, as the log has it: no query values, no headers, no bodies.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+pub struct CallJson {
+    method: String,
+    host: String,
+    path: String,
+    /// Absent: no answer.
+    status: Option<u16>,
+    duration_ms: u64,
+    request_bytes: u64,
+    /// Decompressed.
+    response_bytes: u64,
+    /// Times that it was sent.
+    attempts: u32,
+    redirects: u32,
+}
+
+impl From<CallFacts> for CallJson {
+    fn from(call: CallFacts) -> Self {
+        Self {
+            method: call.method,
+            host: call.host,
+            path: call.path,
+            status: call.status,
+            duration_ms: call.duration_ms,
+            request_bytes: call.request_bytes,
+            response_bytes: call.response_bytes,
+            attempts: call.attempts,
+            redirects: call.redirects,
+        }
+    }
+}
+
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
 pub struct AttemptJson {
@@ -39,6 +74,8 @@ pub struct AttemptJson {
     idempotency_key: Option<String>,
     /// When the next attempt is due.
     retry_at: Option<Time>,
+    /// What was called.
+    call: Option<CallJson>,
 }
 
 impl From<Attempt> for AttemptJson {
@@ -53,6 +90,7 @@ impl From<Attempt> for AttemptJson {
             error: attempt.error.map(Into::into),
             idempotency_key: attempt.idempotency_key,
             retry_at: attempt.retry_at.map(Time),
+            call: attempt.call.map(Into::into),
         }
     }
 }

@@ -1,8 +1,9 @@
-//! Connections: create, change, refresh, test, delete; and what the ingester records.
+//! Connections: create, change, refresh, test, delete; and what the ingester and the executors record.
 
 mod approval;
 mod create;
 mod delete;
+mod health;
 mod history;
 mod ingest;
 mod refresh;
@@ -19,6 +20,7 @@ use domain::{
     ids::{ConnectionId, WorkspaceId},
 };
 use event_store::Loaded;
+pub use health::change_health;
 pub use history::{compare, document};
 pub use ingest::{Begun, record_failure, record_spec, start_ingestion};
 pub use refresh::{refresh, refresh_due};

@@ -4,6 +4,7 @@ use domain::{
     connection::{Connection, ConnectionCommand},
     credential::Credential,
     ids::ConnectionId,
+    trace::traceparent,
 };
 use vault::ReadReceipt;
 
@@ -15,7 +16,8 @@ use crate::{
 };
 
 pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<TestReport> {
-    let connection = load(app, context.actor.workspace, id).await?.state;
+    let workspace = context.actor.workspace;
+    let connection = load(app, workspace, id).await?.state;
     let base_url = connection.effective_base_url();
     let blocked = base_url.as_deref().and_then(|base| connection.approvals.blocks(base));
     let undecided = connection.undecided().map(|why| format!("It is not decided how to authenticate: {why}."));
@@ -30,27 +32,47 @@ pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<Tes
         };
         let at = change(app, context, target(id), None, read).await?.at;
         let receipt = ReadReceipt { committed_at: at, credential, version };
-        let value = app.vault().reveal(context.actor.workspace, &receipt).await?;
+        let value = app.vault().reveal(workspace, &receipt).await?;
         secret = Some(TestSecret { credential, version, value });
     }
     let spec = app.spec_of(&connection).await?;
-    let credential_base = connection.credential_base;
-    let movable = connection.wanted.is_some();
     let report = match unable {
-        Some(message) => TestReport { ok: false, message, status: None, elapsed_ms: 0 },
+        Some(message) => TestReport { message, ..TestReport::default() },
         None => {
-            let target = TestTarget { base_url, credential_base, auth: connection.auth, movable, secret, spec };
+            let trace = traceparent(context.request.traceparent.as_deref(), context.correlation_id(), span(app));
+            let target = TestTarget {
+                workspace,
+                connection: id,
+                base_url,
+                credential_base: connection.credential_base,
+                auth: connection.auth,
+                movable: connection.wanted.is_some(),
+                secret,
+                spec,
+                traceparent: Some(trace),
+                now: app.now(),
+            };
             app.ports().tester.test(target).await
         }
     };
+    let now = app.now();
     let record = |_: &Connection| {
         Ok(ConnectionCommand::RecordTest {
             ok: report.ok,
             message: report.message.clone(),
             status: report.status,
             elapsed_ms: report.elapsed_ms,
+            problem: report.problem.clone(),
+            call: report.call.clone(),
+            health: report.health.clone(),
+            now,
         })
     };
     let done = change(app, context, target(id), None, record).await?;
     Ok(done.map(|_| report))
+}
+
+/// The half of an id that is random.
+fn span(app: &App) -> u64 {
+    app.new_id::<uuid::Uuid>().as_u64_pair().1
 }

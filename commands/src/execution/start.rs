@@ -68,6 +68,7 @@ pub(crate) async fn stage_start(
         input: stored,
         trigger: trigger.to_owned(),
         correlation_id: context.correlation_id(),
+        traceparent: context.request.traceparent.clone(),
         now: started.started_at,
     };
     unit.stage(&mut fresh::<Execution>(started.id.0), command)?;

@@ -51,7 +51,7 @@ impl CertificateCheck for Nobody {
 #[async_trait]
 impl ConnectionTester for Nobody {
     async fn test(&self, _: TestTarget) -> TestReport {
-        TestReport { ok: false, message: "nobody tests".into(), status: None, elapsed_ms: 0 }
+        TestReport { message: "nobody tests".into(), ..TestReport::default() }
     }
 }
 
@@ -151,11 +151,13 @@ async fn what_the_cached_state_would_refuse_is_decided_on_the_present_one() {
         input: stored(),
         trigger: "manual".into(),
         correlation_id: Uuid::from_u128(1),
+        traceparent: None,
         now: here.now(),
     };
     let id = made::<Execution>(&here, start).await;
     let step = StepRef { key: "pay".into(), step_id: "pay".into() };
-    let unknown = || ExecutionCommand::MarkUnknown { step: step.clone(), reason: "the executor stopped".into() };
+    let unknown =
+        || ExecutionCommand::MarkUnknown { step: step.clone(), reason: "the executor stopped".into(), call: None };
     changed::<Execution>(&elsewhere, id, unknown).await.unwrap();
     assert_eq!(recalled::<Execution>(&here, id).await, (1, true), "the cache is behind");
 

@@ -1,10 +1,16 @@
 //! What can be asked of a connection.
 
+use chrono::{DateTime, Utc};
+
 use super::{
     AuthScheme, Connection, ConnectionEvent, Gate, IngestionStatus, SpecChanges, SpecFacts, SpecSource, Wanted,
-    approval, event::DocumentVia, schedule::LONGEST_INTERVAL,
+    approval,
+    event::DocumentVia,
+    health::{Change, Health},
+    schedule::LONGEST_INTERVAL,
 };
 use crate::{
+    call::CallFacts,
     error::{Code, Faults, Rejection},
     ids::CredentialId,
     operation::SpecProblem,
@@ -83,6 +89,17 @@ pub enum ConnectionCommand {
         message: String,
         status: Option<u16>,
         elapsed_ms: u64,
+        problem: Option<String>,
+        call: Option<CallFacts>,
+        /// What the test says of the connection's health; a person who asks wants to see it at once.
+        health: Option<Change>,
+        now: DateTime<Utc>,
+    },
+    /// Seen by real traffic. `seen` is the state that it was seen in: whoever was faster, decides.
+    ChangeHealth {
+        seen: Health,
+        change: Change,
+        now: DateTime<Utc>,
     },
     ReadCredential {
         credential: CredentialId,
@@ -143,14 +160,26 @@ pub(super) fn decide(state: &Connection, command: ConnectionCommand) -> Result<V
         }
         // Somebody else finished this ingestion, or a later one has begun.
         RecordSpec { .. } | FailIngestion { .. } => Ok(vec![]),
-        RecordTest { ok, message, status, elapsed_ms } => {
-            Ok(vec![ConnectionEvent::Tested { ok, message, status, elapsed_ms }])
+        RecordTest { ok, message, status, elapsed_ms, problem, call, health, now } => {
+            let mut events = vec![ConnectionEvent::Tested { ok, message, status, elapsed_ms, problem, call }];
+            events.extend(health.and_then(|change| change_health(state, change, now)));
+            Ok(events)
         }
+        ChangeHealth { seen, change, now } if seen == state.standing.health => {
+            Ok(change_health(state, change, now).into_iter().collect())
+        }
+        ChangeHealth { .. } => Ok(vec![]),
         ReadCredential { credential, version, purpose } => {
             Ok(vec![ConnectionEvent::CredentialRead { credential_id: credential, version, purpose }])
         }
         Delete => Ok(vec![ConnectionEvent::Deleted {}]),
     }
+}
+
+/// One event for a change, none for what is so already.
+fn change_health(state: &Connection, change: Change, now: DateTime<Utc>) -> Option<ConnectionEvent> {
+    let (from, Change { to, reason }) = (state.standing.health, change);
+    (from != to).then_some(ConnectionEvent::HealthChanged { from, to, reason, changed_at: now })
 }
 
 fn create(

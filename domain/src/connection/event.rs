@@ -1,9 +1,11 @@
 //! What happened to a connection.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{AuthScheme, SpecSecurity, SpecSource};
+use super::{AuthScheme, SpecSecurity, SpecSource, health::Health};
 use crate::{
+    call::CallFacts,
     drift::SpecChange,
     event::events,
     ids::{CredentialId, ExecutionId, WorkflowId},
@@ -178,6 +180,18 @@ events! {
             #[serde(default, skip_serializing_if = "Option::is_none")]
             status: Option<u16>,
             elapsed_ms: u64,
+            /// What is wrong, as one word for programs: `dns`, `tls_expired`, `unauthorised` …
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            problem: Option<String>,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            call: Option<CallFacts>,
+        },
+        "connection.health_changed" v "1" = HealthChanged {
+            from: Health,
+            to: Health,
+            /// In words: what was seen.
+            reason: String,
+            changed_at: DateTime<Utc>,
         },
         "credential.read" v "1" = CredentialRead { credential_id: CredentialId, version: i32, purpose: String },
         "connection.deleted" v "1" = Deleted {},

@@ -6,6 +6,7 @@ mod auth;
 mod auth_tests;
 mod command;
 mod event;
+pub mod health;
 mod resolve;
 mod schedule;
 pub mod security;
@@ -17,6 +18,7 @@ pub use approval::{Approval, Approvals, Gate, origin};
 pub use auth::{AuthScheme, Certificate, HeaderTemplate, KeyPlace, NamedScheme, Part};
 pub use command::{ConnectionCommand, ConnectionPatch};
 pub use event::{AffectedWorkflow, ConnectionEvent, DocumentVia, SpecChanges, SpecFacts};
+pub use health::{Health, Standing};
 pub use resolve::{NamedValue, Shape, Wanted};
 pub use schedule::{LONGEST_INTERVAL, next_refresh};
 pub use security::{Needs, Sending, SpecSecurity};
@@ -90,6 +92,9 @@ pub struct Connection {
     pub ingestions: u32,
     pub facts: Option<SpecFacts>,
     pub errors: Vec<SpecProblem>,
+    /// How calls went lately.
+    #[serde(default)]
+    pub standing: Standing,
     /// The last ingestion failed because there was no document to read.
     pub unreachable: bool,
     /// Hours between refreshes by schedule; 0: there are none.
@@ -233,10 +238,14 @@ impl Connection {
             }
             ConnectionEvent::Deleted {} => self.deleted = true,
             ConnectionEvent::PrivateRangeNoted { hosts } => self.private.extend(hosts),
+            ConnectionEvent::HealthChanged { to, changed_at, .. } => {
+                let worked = self.standing.worked || to == Health::Healthy;
+                self.standing = Standing { health: to, since: Some(changed_at), worked };
+            }
+            ConnectionEvent::Tested { ok, .. } => self.standing.worked |= ok,
             ConnectionEvent::ApprovalRequested { .. }
             | ConnectionEvent::HostApproved { .. }
             | ConnectionEvent::HostRejected { .. }
-            | ConnectionEvent::Tested { .. }
             | ConnectionEvent::CredentialRead { .. } => {}
         }
     }

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::{Execution, ExecutionEvent, ExecutionStatus, StepError, StepStatus};
 use crate::{
+    call::CallFacts,
     error::{Code, Rejection},
     ids::{ConnectionId, CredentialId, WorkflowId},
     sealed::Stored,
@@ -26,6 +27,7 @@ pub enum ExecutionCommand {
         input: Stored,
         trigger: String,
         correlation_id: Uuid,
+        traceparent: Option<String>,
         now: DateTime<Utc>,
     },
     StartStep {
@@ -45,6 +47,7 @@ pub enum ExecutionCommand {
         output: Stored,
         http_status: Option<u16>,
         duration_ms: u64,
+        call: Option<CallFacts>,
         now: DateTime<Utc>,
     },
     FailStep {
@@ -53,12 +56,14 @@ pub enum ExecutionCommand {
         output: Option<Stored>,
         http_status: Option<u16>,
         duration_ms: u64,
+        call: Option<CallFacts>,
         retry_at: Option<DateTime<Utc>>,
         now: DateTime<Utc>,
     },
     MarkUnknown {
         step: StepRef,
         reason: String,
+        call: Option<CallFacts>,
     },
     /// A person's word about an unknown outcome.
     ResolveStep {
@@ -92,7 +97,9 @@ pub enum ExecutionCommand {
 
 pub(super) fn decide(state: &Execution, command: ExecutionCommand) -> Result<Vec<ExecutionEvent>, Rejection> {
     use ExecutionCommand::*;
-    if let Start { workflow, workflow_version, definition_hash, input, trigger, correlation_id, now } = command {
+    if let Start { workflow, workflow_version, definition_hash, input, trigger, correlation_id, traceparent, now } =
+        command
+    {
         if state.status != ExecutionStatus::Pending {
             return Err(Rejection::new(Code::Conflict, "This execution exists already."));
         }
@@ -103,6 +110,7 @@ pub(super) fn decide(state: &Execution, command: ExecutionCommand) -> Result<Vec
             input,
             trigger,
             correlation_id,
+            traceparent,
             started_at: now,
         }]);
     }
@@ -141,7 +149,7 @@ pub(super) fn decide(state: &Execution, command: ExecutionCommand) -> Result<Vec
             }
             events
         }
-        CompleteStep { step, output, http_status, duration_ms, now } => {
+        CompleteStep { step, output, http_status, duration_ms, call, now } => {
             let attempt = attempt_of(state, &step.key);
             let StepRef { key, step_id } = step;
             vec![ExecutionEvent::StepCompleted {
@@ -151,10 +159,11 @@ pub(super) fn decide(state: &Execution, command: ExecutionCommand) -> Result<Vec
                 output,
                 http_status,
                 duration_ms,
+                call,
                 completed_at: now,
             }]
         }
-        FailStep { step, error, output, http_status, duration_ms, retry_at, now } => {
+        FailStep { step, error, output, http_status, duration_ms, call, retry_at, now } => {
             let attempt = attempt_of(state, &step.key);
             let StepRef { key, step_id } = step;
             vec![ExecutionEvent::StepFailed {
@@ -165,13 +174,15 @@ pub(super) fn decide(state: &Execution, command: ExecutionCommand) -> Result<Vec
                 output,
                 http_status,
                 duration_ms,
+                call,
                 retry_at,
                 failed_at: now,
             }]
         }
-        MarkUnknown { step, reason } => {
+        MarkUnknown { step, reason, call } => {
             let attempt = attempt_of(state, &step.key);
-            vec![ExecutionEvent::StepOutcomeUnknown { key: step.key, step_id: step.step_id, attempt, reason }]
+            let StepRef { key, step_id } = step;
+            vec![ExecutionEvent::StepOutcomeUnknown { key, step_id, attempt, reason, call }]
         }
         ResolveStep { key, output, now } => resolve(state, key, output, now)?,
         SkipStep { step } => vec![ExecutionEvent::StepSkipped { key: step.key, step_id: step.step_id }],
@@ -215,6 +226,7 @@ fn resolve(
             output,
             http_status: None,
             duration_ms: 0,
+            call: None,
             completed_at: now,
         },
         None => ExecutionEvent::StepFailed {
@@ -228,6 +240,7 @@ fn resolve(
             output: None,
             http_status: None,
             duration_ms: 0,
+            call: None,
             retry_at: None,
             failed_at: now,
         },

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    call::CallFacts,
     event::events,
     ids::{ConnectionId, CredentialId, WorkflowId},
     sealed::Stored,
@@ -31,6 +32,9 @@ events! {
             trigger: String,
             /// Of the request that started it: everything the execution does carries it.
             correlation_id: Uuid,
+            /// Of the request that started it: the called APIs see the same trace.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            traceparent: Option<String>,
             started_at: DateTime<Utc>,
         },
         "execution.step_started" v "1" = StepStarted {
@@ -65,6 +69,8 @@ events! {
             #[serde(default, skip_serializing_if = "Option::is_none")]
             http_status: Option<u16>,
             duration_ms: u64,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            call: Option<CallFacts>,
             completed_at: DateTime<Utc>,
         },
         "execution.step_failed" v "1" = StepFailed {
@@ -78,12 +84,21 @@ events! {
             #[serde(default, skip_serializing_if = "Option::is_none")]
             http_status: Option<u16>,
             duration_ms: u64,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            call: Option<CallFacts>,
             /// Present: another attempt follows at that time.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             retry_at: Option<DateTime<Utc>>,
             failed_at: DateTime<Utc>,
         },
-        "execution.step_outcome_unknown" v "1" = StepOutcomeUnknown { key: String, step_id: String, attempt: u32, reason: String },
+        "execution.step_outcome_unknown" v "1" = StepOutcomeUnknown {
+            key: String,
+            step_id: String,
+            attempt: u32,
+            reason: String,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            call: Option<CallFacts>,
+        },
         "execution.step_skipped" v "1" = StepSkipped { key: String, step_id: String },
         /// A container (condition, loop) was entered.
         "execution.step_entered" v "1" = StepEntered {

@@ -91,6 +91,8 @@ pub struct Execution {
     pub definition_hash: String,
     pub input: Option<Stored>,
     pub correlation_id: Uuid,
+    #[serde(default)]
+    pub traceparent: Option<String>,
     pub started_at: Option<DateTime<Utc>>,
     pub steps: BTreeMap<String, StepRun>,
     pub output: Option<Stored>,
@@ -106,10 +108,12 @@ impl Execution {
                 definition_hash,
                 input,
                 correlation_id,
+                traceparent,
                 started_at,
                 ..
             } => {
                 self.correlation_id = correlation_id;
+                self.traceparent = traceparent;
                 self.status = ExecutionStatus::Running;
                 self.workflow = workflow_id;
                 self.workflow_version = workflow_version;

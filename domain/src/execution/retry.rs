@@ -11,6 +11,8 @@ pub enum Failure {
     NotSent,
     /// It may have: the connection broke or time ran out while waiting.
     Unknown { timeout: bool },
+    /// It was held back because the API said that nothing is left of its limit.
+    HeldBack,
     /// The server answered with this status.
     Status(u16),
     /// Repeating cannot help: an expression, a blocked address, a missing credential.
@@ -38,6 +40,7 @@ pub fn verdict(
     let class = match failure {
         Failure::Final => return Verdict::Fail,
         Failure::NotSent => "network",
+        Failure::HeldBack => "429",
         Failure::Unknown { .. } if !repeatable => return Verdict::OutcomeUnknown,
         Failure::Unknown { timeout: true } => "timeout",
         Failure::Unknown { timeout: false } => "network",
@@ -67,6 +70,7 @@ mod tests {
         let of = |failure, repeatable| verdict(&Retry::default(), 1, failure, repeatable, None, now, 0.0);
         let second = Verdict::Retry(now + TimeDelta::seconds(1));
         assert_eq!(of(Failure::NotSent, false), second);
+        assert_eq!(of(Failure::HeldBack, false), second);
         assert_eq!(of(Failure::Unknown { timeout: true }, false), Verdict::OutcomeUnknown);
         assert_eq!(of(Failure::Unknown { timeout: true }, true), second);
         assert_eq!(of(Failure::Status(500), true), second);

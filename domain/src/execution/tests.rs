@@ -53,6 +53,7 @@ impl Driver {
             input: stored(),
             trigger: "manual".into(),
             correlation_id: uuid::Uuid::nil(),
+            traceparent: None,
             now: now(),
         });
         driver
@@ -117,6 +118,7 @@ impl Driver {
                         output: None,
                         http_status: None,
                         duration_ms: 0,
+                        call: None,
                         retry_at: None,
                         now,
                     }),
@@ -129,6 +131,7 @@ impl Driver {
                 output: None,
                 http_status: None,
                 duration_ms: 0,
+                call: None,
                 retry_at: None,
                 now,
             }),
@@ -136,7 +139,9 @@ impl Driver {
             Effect::Enter { step, branch, count } => {
                 self.apply(ExecutionCommand::EnterStep { step, branch, count, now })
             }
-            Effect::MarkUnknown { step } => self.apply(ExecutionCommand::MarkUnknown { step, reason: "gone".into() }),
+            Effect::MarkUnknown { step } => {
+                self.apply(ExecutionCommand::MarkUnknown { step, reason: "gone".into(), call: None })
+            }
             Effect::Finish { output } => {
                 self.result = Some(output);
                 self.apply(ExecutionCommand::Complete { output: stored(), now });
@@ -153,6 +158,7 @@ impl Driver {
             output: stored(),
             http_status: None,
             duration_ms: 0,
+            call: None,
             now: now(),
         });
     }
@@ -303,7 +309,7 @@ fn a_person_resolves_an_unknown_outcome() {
     let mut driver = Driver::new(json!({"steps": [api("a", "POST", "/a", json!({}))]}), json!({}));
     let step = StepRef { key: "a".into(), step_id: "a".into() };
     driver.start(&step, 1, false);
-    driver.apply(ExecutionCommand::MarkUnknown { step, reason: "gone".into() });
+    driver.apply(ExecutionCommand::MarkUnknown { step, reason: "gone".into(), call: None });
     assert_eq!(driver.state.status, ExecutionStatus::OutcomeUnknown);
     driver.values.set("a", &json!({"output": 7}));
     driver.apply(ExecutionCommand::ResolveStep { key: "a".into(), output: Some(stored()), now: now() });

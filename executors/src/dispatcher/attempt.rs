@@ -8,7 +8,7 @@ use domain::{
     webhook::Webhook,
 };
 use hmac::{Hmac, KeyInit, Mac};
-use integrations::egress::OutboundRequest;
+use integrations::egress::{OutboundRequest, Scope};
 use sha2::Sha256;
 
 use super::{Dispatcher, LEASE, TIMEOUT, places::Job};
@@ -68,6 +68,8 @@ impl Dispatcher {
             .body(body.into_bytes())
             .timeout(TIMEOUT)
             .max_response_bytes(64 * 1024)
+            // No connection: deliveries have a schedule of their own, which a circuit breaker would use up.
+            .scope(Scope { workspace: Some(workspace), ..Scope::default() })
             .follow_redirects(false);
         Ok(match self.egress.send(request).await {
             Ok(answer) if (200..300).contains(&answer.status) => DeliveryCommand::RecordSuccess {
@@ -81,7 +83,7 @@ impl Dispatcher {
                 if gone {
                     self.switch_off(context, delivery.webhook).await?;
                 }
-                let after = answer.header("retry-after").and_then(|v| v.trim().parse().ok());
+                let after = answer.retry_after.map(|time| time.as_millis().div_ceil(1_000) as i64);
                 let words = format!("the receiver answered {}", answer.status);
                 self.failed(delivery, Some(answer.status), words, answer.elapsed.as_millis() as u64, after, gone)
             }

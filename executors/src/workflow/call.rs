@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use commands::{App, Failure};
+use commands::{App, Context, Failure};
 use domain::{
-    connection::{AuthScheme, Connection, Needs, Part, Sending, security},
+    call::CallFacts,
+    connection::{AuthScheme, Connection, Needs, Part, Sending, Standing, health::Observation, security},
     credential::Credential,
     event::LogPosition,
     execution::{
@@ -15,13 +16,17 @@ use domain::{
     ids::{CredentialId, WorkspaceId},
     workflow::{Definition, definition::Retry},
 };
-use integrations::egress::{EgressError, OutboundRequest, OutboundResponse};
+use integrations::egress::{EgressError, OutboundRequest, OutboundResponse, Scope};
 use serde_json::{Map, Value, json};
 use url::Url;
 use vault::ReadReceipt;
 
 use super::Executor;
-use crate::authorise::{Opened, add_cookie, authorise, same_origin};
+use crate::{
+    authorise::{Opened, add_cookie, authorise, same_origin},
+    health::observation_of,
+    recorded::shown,
+};
 
 /// Bytes of an answer that are kept.
 const MAX_ANSWER: u64 = 8 * 1024 * 1024;
@@ -38,6 +43,8 @@ pub(super) struct Attempt {
     pub repeatable: bool,
     pub timeout_ms: u64,
     pub retry: Retry,
+    /// Of this call alone, in the trace of whoever started the execution.
+    pub traceparent: String,
     /// Where `step_started` and `credential.read` were committed.
     pub committed_at: LogPosition,
 }
@@ -50,6 +57,8 @@ pub(super) struct Target {
     pub credential: Option<(CredentialId, i32)>,
     /// The operation needs a credential and the connection is without authentication: what it needs, in words.
     pub unmet: Option<String>,
+    /// How the connection's calls went lately.
+    pub standing: Standing,
 }
 
 pub(super) struct Outcome {
@@ -57,6 +66,19 @@ pub(super) struct Outcome {
     pub attempt: u32,
     pub result: Result,
     pub duration_ms: u64,
+    /// Absent: nothing was called.
+    pub call: Option<CallFacts>,
+}
+
+impl Outcome {
+    /// Of the answer, when there was one.
+    pub fn status(&self) -> Option<u16> {
+        match &self.result {
+            Result::Completed { status, .. } => Some(*status),
+            Result::Failed { status, .. } => *status,
+            Result::Unknown { .. } => None,
+        }
+    }
 }
 
 pub(super) enum Result {
@@ -118,10 +140,11 @@ pub(super) async fn target(
         Ok(Sending::Nothing) => Vec::new(),
         Ok(Sending::Parts(parts)) => parts,
     };
+    let standing = connection.standing;
     let unmet = (connection.auth == AuthScheme::None).then(|| needs.map(security::in_words)).flatten();
     let unmet = unmet.filter(|words| !words.is_empty());
     if parts.is_empty() {
-        return Ok(Ok(Target { base_url, parts, credential: None, unmet }));
+        return Ok(Ok(Target { base_url, parts, credential: None, unmet, standing }));
     }
     let Some(id) = connection.credential else {
         return Ok(Err(error("CREDENTIAL_MISSING", "The connection has no credential: store one.")));
@@ -133,7 +156,7 @@ pub(super) async fn target(
     if !stored.is_live() {
         return Ok(Err(error("CREDENTIAL_MISSING", "The connection's credential was deleted: store one.")));
     }
-    Ok(Ok(Target { base_url, parts, credential: Some((id, stored.version)), unmet }))
+    Ok(Ok(Target { base_url, parts, credential: Some((id, stored.version)), unmet, standing }))
 }
 
 pub(super) fn retry_of(definition: &Definition, step_id: &str) -> Retry {
@@ -147,14 +170,17 @@ pub(super) fn retry_of(definition: &Definition, step_id: &str) -> Retry {
 }
 
 /// Makes the call. Always gives an outcome: what goes wrong here is one.
-pub(super) async fn perform(executor: &Executor, workspace: WorkspaceId, attempt: Attempt) -> Outcome {
+pub(super) async fn perform(executor: &Executor, context: Context, attempt: Attempt) -> Outcome {
     let began = executor.app.now();
-    let result = call(executor, workspace, &attempt).await;
+    let mut facts = None;
+    let result = call(executor, context, &attempt, &mut facts).await;
     let duration_ms = (executor.app.now() - began).num_milliseconds().max(0) as u64;
-    Outcome { step: attempt.step, attempt: attempt.attempt, result, duration_ms }
+    Outcome { step: attempt.step, attempt: attempt.attempt, result, duration_ms, call: facts }
 }
 
-async fn call(executor: &Executor, workspace: WorkspaceId, attempt: &Attempt) -> Result {
+/// `facts` is what is recorded of the call, once there is one.
+async fn call(executor: &Executor, context: Context, attempt: &Attempt, facts: &mut Option<CallFacts>) -> Result {
+    let workspace = context.actor.workspace;
     let target = match &attempt.target {
         Ok(target) => target,
         Err(error) => return Result::Failed { error: error.clone(), value: None, status: None, retry_at: None },
@@ -176,10 +202,25 @@ async fn call(executor: &Executor, workspace: WorkspaceId, attempt: &Attempt) ->
         Ok(request) => request,
         Err(error) => return Result::Failed { error, value: None, status: None, retry_at: None },
     };
-    match executor.egress.send(request).await {
-        Ok(answer) => answered(executor, attempt, &answer),
-        Err(failure) => unanswered(executor, attempt, &failure),
+    let id = attempt.call.connection_id;
+    let request = request.scope(Scope { workspace: Some(workspace), connection: Some(id), asked: false });
+    let begun = shown(request.facts(), secret.as_ref());
+    let started = std::time::Instant::now();
+    let (result, seen) = match executor.egress.send(request).await {
+        Ok(answer) => {
+            *facts = Some(answer.complete(begun));
+            let seen = Observation::of_status(answer.status, secret.is_some());
+            (answered(executor, attempt, &answer), Some(seen))
+        }
+        Err(failure) => {
+            *facts = Some(failure.complete(begun, started.elapsed()));
+            (unanswered(executor, attempt, &failure), observation_of(&failure))
+        }
+    };
+    if let Some(seen) = seen {
+        executor.health.observe(context, id, target.standing, seen);
     }
+    result
 }
 
 fn request(
@@ -188,8 +229,13 @@ fn request(
     secret: Option<&Opened>,
 ) -> std::result::Result<OutboundRequest, StepError> {
     let call = &attempt.call;
-    let mut url = Url::parse(&format!("{}{}", target.base_url, call.path))
-        .map_err(|_| error("BAD_URL", "Base URL and path make no URL."))?;
+    let no_url = || error("BAD_URL", "Base URL and path make no URL.");
+    let raw = format!("{}{}", target.base_url, call.path);
+    // Parsing would mend these in its own way, and other readers see another host.
+    if raw.chars().any(|c| c.is_control() || c == '\\') {
+        return Err(no_url());
+    }
+    let mut url = Url::parse(&raw).map_err(|_| no_url())?;
     // A path such as ".evil.test" or "@evil.test" would make another host of the base.
     if !same_origin(url.as_str(), &target.base_url) {
         return Err(error("BAD_URL", "The path leads to another host than the base URL."));
@@ -216,6 +262,9 @@ fn request(
     }
     for (name, value) in &call.cookies {
         request = add_cookie(request, name, value);
+    }
+    if !has("traceparent") {
+        request = request.header("traceparent", attempt.traceparent.as_str());
     }
     if let Some((name, key)) = &attempt.idempotency {
         request = request.header(name.as_str(), key.as_str());
@@ -261,7 +310,7 @@ fn answered(executor: &Executor, attempt: &Attempt, answer: &OutboundResponse) -
     if status < 400 {
         return Result::Completed { value, status };
     }
-    let after = answer.header("retry-after").and_then(|v| v.trim().parse::<i64>().ok());
+    let after = answer.retry_after.map(seconds);
     let retry_at = match decide(executor, attempt, CallFailure::Status(status), after) {
         Verdict::Retry(at) => Some(at),
         _ => None,
@@ -291,21 +340,42 @@ fn unanswered(executor: &Executor, attempt: &Attempt, failure: &EgressError) -> 
         EgressError::Timeout { sent: true, .. } => ("TIMEOUT", CallFailure::Unknown { timeout: true }),
         _ if useless && attempt.repeatable => ("BAD_ANSWER", CallFailure::Final),
         _ if failure.is_outcome_unknown() => ("NETWORK", CallFailure::Unknown { timeout: false }),
+        EgressError::HeldBack { .. } => ("RATE_LIMITED", CallFailure::HeldBack),
+        EgressError::BreakerOpen { .. } => ("CIRCUIT_OPEN", CallFailure::NotSent),
+        EgressError::Busy { .. } => ("HOST_BUSY", CallFailure::NotSent),
         EgressError::Timeout { .. }
         | EgressError::Dns { .. }
         | EgressError::Connect { .. }
         | EgressError::Tls { .. } => ("NETWORK", CallFailure::NotSent),
         _ => ("EGRESS_BLOCKED", CallFailure::Final),
     };
-    match decide(executor, attempt, class, None) {
-        Verdict::OutcomeUnknown => Result::Unknown { reason: failure.to_string() },
-        Verdict::Retry(at) => failed(code, failure, Some(at)),
-        Verdict::Fail => failed(code, failure, None),
+    let words = words(executor, failure);
+    let retry_at = match decide(executor, attempt, class, failure.retry_in().map(seconds)) {
+        Verdict::OutcomeUnknown => return Result::Unknown { reason: words },
+        Verdict::Retry(at) => Some(at),
+        Verdict::Fail => None,
+    };
+    Result::Failed { error: error(code, words), value: None, status: None, retry_at }
+}
+
+/// What went wrong; with the time until which nothing is called, when there is one.
+fn words(executor: &Executor, failure: &EgressError) -> String {
+    let until = failure.retry_in().map(|left| executor.app.now() + left);
+    let until = until.map(|at| at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+    match (failure, until) {
+        (EgressError::BreakerOpen { host, .. }, Some(until)) => {
+            format!("{host} failed too often lately: it is not called before {until}.")
+        }
+        (EgressError::HeldBack { host, .. }, Some(until)) => {
+            format!("{host} says that nothing is left of its limit: it is not called before {until}.")
+        }
+        _ => failure.to_string(),
     }
 }
 
-fn failed(code: &str, failure: &EgressError, retry_at: Option<DateTime<Utc>>) -> Result {
-    Result::Failed { error: error(code, failure.to_string()), value: None, status: None, retry_at }
+/// Whole ones, rounded up.
+fn seconds(time: Duration) -> i64 {
+    i64::try_from(time.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX)
 }
 
 fn decide(executor: &Executor, attempt: &Attempt, failure: CallFailure, after: Option<i64>) -> Verdict {

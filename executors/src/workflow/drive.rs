@@ -7,6 +7,7 @@ use commands::{Context, Failure, store_value, unit::Unit};
 use domain::{
     execution::{Effect, Execution, ExecutionCommand, StepError, StepRef, StepStatus},
     ids::ExecutionId,
+    trace::traceparent,
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use serde_json::Value;
@@ -56,7 +57,7 @@ pub(super) async fn drive(executor: &Executor, id: ExecutionId) -> Result<Option
                 let waits = round.attempts.is_empty() && under_way.is_empty();
                 for attempt in round.attempts {
                     ours.insert(attempt.step.key.clone());
-                    under_way.push(Box::pin(call::perform(executor, memory.workspace, attempt)));
+                    under_way.push(Box::pin(call::perform(executor, memory.context(&executor.liveness), attempt)));
                 }
                 if waits && (ended || !wait(executor, &mut memory, round.wake).await?) {
                     return Ok(round.wake);
@@ -180,18 +181,20 @@ async fn apply(executor: &Executor, memory: &mut Memory, unit: &mut Unit<'_>, ef
     let app = &executor.app;
     let now = app.now();
     let command = match effect {
-        Effect::Complete { step, output } => complete(executor, memory, step, &output, None, 0).await?,
+        Effect::Complete { step, output } => complete(executor, memory, step, &output, None).await?,
         Effect::Fail { step, error } => ExecutionCommand::FailStep {
             step,
             error,
             output: None,
             http_status: None,
             duration_ms: 0,
+            call: None,
             retry_at: None,
             now,
         },
         Effect::MarkUnknown { step } => {
-            ExecutionCommand::MarkUnknown { step, reason: "its executor ended before the answer came".into() }
+            let reason = "its executor ended before the answer came".into();
+            ExecutionCommand::MarkUnknown { step, reason, call: None }
         }
         Effect::Skip { step } => ExecutionCommand::SkipStep { step },
         Effect::Enter { step, branch, count } => ExecutionCommand::EnterStep { step, branch, count, now },
@@ -242,6 +245,8 @@ async fn begin(
     };
     unit.stage(&mut memory.loaded, command)?;
     let retry = call::retry_of(&memory.pinned.definition, &step.step_id);
+    let state = &memory.loaded.state;
+    let traceparent = traceparent(state.traceparent.as_deref(), state.correlation_id, rand::random());
     Ok(Attempt {
         step,
         attempt,
@@ -251,6 +256,7 @@ async fn begin(
         repeatable,
         timeout_ms,
         retry,
+        traceparent,
         committed_at: domain::event::LogPosition::START,
     })
 }
@@ -273,9 +279,7 @@ async fn record(
     let now = app.now();
     let step = outcome.step.clone();
     let command = match &outcome.result {
-        call::Result::Completed { value, status } => {
-            complete(executor, memory, step, value, Some(*status), outcome.duration_ms).await?
-        }
+        call::Result::Completed { value, .. } => complete(executor, memory, step, value, Some(outcome)).await?,
         call::Result::Failed { error, value, status, retry_at } => {
             let mut output = None;
             if let Some(value) = value {
@@ -287,11 +291,14 @@ async fn record(
                 output,
                 http_status: *status,
                 duration_ms: outcome.duration_ms,
+                call: outcome.call.clone(),
                 retry_at: *retry_at,
                 now,
             }
         }
-        call::Result::Unknown { reason } => ExecutionCommand::MarkUnknown { step, reason: reason.clone() },
+        call::Result::Unknown { reason } => {
+            ExecutionCommand::MarkUnknown { step, reason: reason.clone(), call: outcome.call.clone() }
+        }
     };
     unit.stage(&mut memory.loaded, command)?;
     Ok(())
@@ -302,11 +309,12 @@ async fn complete(
     memory: &mut Memory,
     step: StepRef,
     value: &Value,
-    http_status: Option<u16>,
-    duration_ms: u64,
+    outcome: Option<&Outcome>,
 ) -> Result<ExecutionCommand, Failure> {
     let app = &executor.app;
     let output = store_value(app, memory.workspace, "step.output", value).await?;
     memory.values.set(&step.key, value);
-    Ok(ExecutionCommand::CompleteStep { step, output, http_status, duration_ms, now: app.now() })
+    let duration_ms = outcome.map_or(0, |o| o.duration_ms);
+    let (http_status, call) = (outcome.and_then(Outcome::status), outcome.and_then(|o| o.call.clone()));
+    Ok(ExecutionCommand::CompleteStep { step, output, http_status, duration_ms, call, now: app.now() })
 }

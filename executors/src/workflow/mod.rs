@@ -22,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Liveness,
+    health::HealthWatch,
     nats::NatsError,
     supervise::supervise,
     wake::{Work, consume},
@@ -51,6 +52,7 @@ pub struct Executor {
     app: App,
     egress: Egress,
     liveness: Liveness,
+    health: HealthWatch,
     places: Arc<Semaphore>,
     active: Arc<Mutex<HashSet<ExecutionId>>>,
     /// Executions that could not be driven on: how often in a row, and when the next try is allowed.
@@ -61,14 +63,16 @@ pub struct Executor {
 
 impl Executor {
     pub fn new(app: App, egress: Egress, liveness: Liveness, shutdown: CancellationToken) -> Self {
+        let under_way = TaskTracker::new();
         Self {
+            health: HealthWatch::new(app.clone(), under_way.clone()),
             app,
             egress,
             liveness,
             places: Arc::new(Semaphore::new(AT_ONCE)),
             active: Arc::default(),
             troubled: Arc::default(),
-            under_way: TaskTracker::new(),
+            under_way,
             shutdown,
         }
     }

@@ -39,7 +39,10 @@ impl Memory {
     }
 
     pub fn context(&self, liveness: &Liveness) -> Context {
-        Context::system(liveness.name(), self.workspace, self.loaded.state.correlation_id)
+        let state = &self.loaded.state;
+        let mut context = Context::system(liveness.name(), self.workspace, state.correlation_id);
+        context.request.traceparent.clone_from(&state.traceparent);
+        context
     }
 
     /// Running attempts whose executor is gone: none of ours, lease over or owner dead.

@@ -6,6 +6,25 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
+/// What is wrong with a TLS connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsFault {
+    Expired,
+    NotYetValid,
+    /// The certificate is another name's.
+    WrongHost,
+    /// Nobody whom this machine trusts has signed it.
+    UnknownIssuer,
+    Revoked,
+    /// The server speaks something else on this port.
+    NotTls,
+    /// The server does not accept our certificate, or demands one.
+    ClientCertificate,
+    /// The server does not agree to a version or cipher.
+    Handshake,
+    Other,
+}
+
 /// Why an outgoing request gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EgressError {
@@ -31,7 +50,7 @@ pub enum EgressError {
     #[error("no connection to `{host}`: {reason}")]
     Connect { host: String, reason: String },
     #[error("no secure connection to `{host}`: {reason}")]
-    Tls { host: String, reason: String },
+    Tls { host: String, reason: String, fault: TlsFault },
     /// `sent` is false only when it is certain that no byte of the request had left.
     #[error("no answer from `{host}` within {} ms", after.as_millis())]
     Timeout { host: String, after: Duration, sent: bool },
@@ -46,6 +65,15 @@ pub enum EgressError {
     /// The server answered with something that is not HTTP, or with a body it encoded wrongly.
     #[error("the answer of `{host}` is not valid HTTP: {reason}")]
     Protocol { host: String, reason: String },
+    /// Too many requests of this node are under way to the host, and this one's turn did not come.
+    #[error("`{host}` is busy with other requests: no turn within {} ms", waited.as_millis())]
+    Busy { host: String, waited: Duration },
+    /// The host failed too often lately: it is left alone for a while.
+    #[error("`{host}` failed too often: it is not called for another {} s", retry_in.as_secs() + 1)]
+    BreakerOpen { host: String, retry_in: Duration },
+    /// The API said that nothing is left of its limit, for longer than this request can wait.
+    #[error("nothing is left of the limit that `{host}` sets: it is not called for another {} s", retry_in.as_secs() + 1)]
+    HeldBack { host: String, retry_in: Duration },
     /// The client itself could not be built (no root certificates, for example). Only from `Egress::new`.
     #[error("the HTTP client could not be started: {reason}")]
     Client { reason: String },
@@ -65,6 +93,7 @@ impl EgressError {
             Self::InvalidUrl { .. } | Self::InvalidRequest { .. } | Self::BlockedScheme { .. } => false,
             Self::BlockedAddress { .. } | Self::BlockedPort { .. } | Self::RedirectRefused { .. } => false,
             Self::Dns { .. } | Self::Connect { .. } | Self::Tls { .. } | Self::Client { .. } => false,
+            Self::Busy { .. } | Self::BreakerOpen { .. } | Self::HeldBack { .. } => false,
         }
     }
 
@@ -79,7 +108,39 @@ impl EgressError {
                 | Self::Timeout { .. }
                 | Self::Interrupted { .. }
                 | Self::Protocol { .. }
+                | Self::Busy { .. }
+                | Self::BreakerOpen { .. }
+                | Self::HeldBack { .. }
         )
+    }
+
+    /// When it may be tried again, where that is known.
+    pub fn retry_in(&self) -> Option<Duration> {
+        match self {
+            Self::BreakerOpen { retry_in, .. } | Self::HeldBack { retry_in, .. } => Some(*retry_in),
+            _ => None,
+        }
+    }
+
+    /// False for what was refused or held back here, before anybody else had to do with it.
+    pub fn was_tried(&self) -> bool {
+        !matches!(
+            self,
+            Self::InvalidUrl { .. }
+                | Self::InvalidRequest { .. }
+                | Self::BlockedScheme { .. }
+                | Self::BlockedAddress { .. }
+                | Self::BlockedPort { .. }
+                | Self::Busy { .. }
+                | Self::BreakerOpen { .. }
+                | Self::HeldBack { .. }
+                | Self::Client { .. }
+        )
+    }
+
+    /// True when the host showed itself unwell: what a circuit breaker counts.
+    pub(super) fn is_hosts_fault(&self) -> bool {
+        self.is_transient() && self.was_tried()
     }
 
     /// The same failure on a redirect's target: the first server has had the request already, so what would be a
@@ -87,7 +148,7 @@ impl EgressError {
     pub(super) fn after_redirect(self) -> Self {
         match self {
             Self::Dns { host } => Self::Interrupted { host, reason: "the redirect's name did not resolve".into() },
-            Self::Connect { host, reason } | Self::Tls { host, reason } => Self::Interrupted { host, reason },
+            Self::Connect { host, reason } | Self::Tls { host, reason, .. } => Self::Interrupted { host, reason },
             Self::Timeout { host, after, .. } => Self::Timeout { host, after, sent: true },
             other => other,
         }
@@ -97,7 +158,7 @@ impl EgressError {
     pub(super) fn from_client(error: &reqwest::Error, host: &str, after: Duration) -> Self {
         let host = host.to_owned();
         if let Some(reason) = refused_certificate(error) {
-            return Self::Tls { host, reason };
+            return Self::Tls { host, reason, fault: TlsFault::ClientCertificate };
         }
         if error.is_connect() {
             // The connector failed: TCP, TLS and the client's connect timeout all end here, before any byte of HTTP.
@@ -105,7 +166,7 @@ impl EgressError {
                 return Self::Timeout { host, after, sent: false };
             }
             if let Some(tls) = find::<rustls::Error>(error) {
-                return Self::Tls { host, reason: tls.to_string() };
+                return Self::Tls { host, reason: tls.to_string(), fault: TlsFault::of(tls) };
             }
             return Self::Connect { host, reason: connect_reason(error).to_owned() };
         }
@@ -123,6 +184,27 @@ impl EgressError {
                 Self::Protocol { host, reason: "its body is not in the encoding it names".into() }
             }
             None => Self::Interrupted { host, reason: "the exchange was cut short".into() },
+        }
+    }
+}
+
+impl TlsFault {
+    fn of(error: &rustls::Error) -> Self {
+        use rustls::CertificateError::*;
+        match error {
+            rustls::Error::InvalidCertificate(certificate) => match certificate {
+                Expired | ExpiredContext { .. } => Self::Expired,
+                NotValidYet | NotValidYetContext { .. } => Self::NotYetValid,
+                NotValidForName | NotValidForNameContext { .. } => Self::WrongHost,
+                Revoked => Self::Revoked,
+                UnknownIssuer => Self::UnknownIssuer,
+                // A certificate that signed itself as an authority is one that nobody else has signed.
+                Other(other) if other.to_string().contains("CaUsedAsEndEntity") => Self::UnknownIssuer,
+                _ => Self::Other,
+            },
+            rustls::Error::InvalidMessage(_) => Self::NotTls,
+            rustls::Error::AlertReceived(_) | rustls::Error::PeerIncompatible(_) => Self::Handshake,
+            _ => Self::Other,
         }
     }
 }

@@ -30,6 +30,12 @@ pub struct EgressPolicy {
     pub max_redirects: usize,
     /// Limit for TCP and TLS together, for each hop.
     pub connect_timeout: Duration,
+    /// Requests under way to one host at once, from this node.
+    pub per_host: usize,
+    /// How long a request waits for its turn at a host.
+    pub patience: Duration,
+    /// Failures within half a minute that open the circuit breaker of a workspace's host; 0: none ever opens.
+    pub breaker_failures: usize,
 }
 
 impl Default for EgressPolicy {
@@ -40,6 +46,9 @@ impl Default for EgressPolicy {
             deny_addresses: Vec::new(),
             max_redirects: 5,
             connect_timeout: Duration::from_secs(5),
+            per_host: 100,
+            patience: Duration::from_secs(10),
+            breaker_failures: 20,
         }
     }
 }
@@ -147,6 +156,11 @@ pub(super) fn port(url: &Url) -> Result<u16, EgressError> {
 /// The host as the URL writes it, for messages.
 pub(super) fn host_of(url: &Url) -> String {
     url.host_str().unwrap_or_default().to_owned()
+}
+
+/// Host and port, as what requests share: connections, places, breakers.
+pub(super) fn place_of(url: &Url) -> String {
+    format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default())
 }
 
 pub(super) fn invalid(reason: &str) -> EgressError {

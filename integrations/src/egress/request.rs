@@ -5,9 +5,23 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use domain::call::{CallFacts, RateLimit};
+use domain::ids::{ConnectionId, WorkspaceId};
 use http::Method;
 
+use super::error::EgressError;
 use super::identity::ClientIdentity;
+
+/// On whose behalf a request is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scope {
+    /// Workspaces take turns at a busy host.
+    pub workspace: Option<WorkspaceId>,
+    /// Whose call it is: with it, circuit breaker and the API's own limit apply.
+    pub connection: Option<ConnectionId>,
+    /// A person asks just now: it goes out although the breaker is open or nothing is left of the limit.
+    pub asked: bool,
+}
 
 /// A request to the outside. Build it with [`OutboundRequest::new`]; every field may be set.
 #[derive(Clone)]
@@ -28,6 +42,10 @@ pub struct OutboundRequest {
     /// Names of headers (beside `Authorization`, `Proxy-Authorization` and `Cookie`) that must not be sent to another
     /// scheme, host or port after a redirect: wherever a credential travels in a header of its own, name it here.
     pub sensitive_headers: Vec<String>,
+    pub scope: Scope,
+    /// How often the client itself repeats a safe request (GET, HEAD) that failed for the moment. Default 0: who has a
+    /// retry policy of its own wants to know at once.
+    pub retries: usize,
     /// Shown in the TLS handshake; stays with the first scheme, host and port, as credentials in headers do.
     pub identity: Option<ClientIdentity>,
 }
@@ -43,6 +61,8 @@ impl OutboundRequest {
             max_response_bytes: 10 * 1024 * 1024,
             follow_redirects: true,
             sensitive_headers: Vec::new(),
+            scope: Scope::default(),
+            retries: 0,
             identity: None,
         }
     }
@@ -83,6 +103,38 @@ impl OutboundRequest {
         self
     }
 
+    pub fn scope(mut self, scope: Scope) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    pub fn retries(mut self, retries: usize) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// What is recorded of this request before anything has come of it.
+    pub fn facts(&self) -> CallFacts {
+        let url = url::Url::parse(&self.url).ok();
+        let host = |url: &url::Url| match (url.host_str(), url.port()) {
+            (Some(host), Some(port)) => format!("{host}:{port}"),
+            (host, _) => host.unwrap_or_default().to_owned(),
+        };
+        CallFacts {
+            connection_id: self.scope.connection,
+            method: self.method.to_string(),
+            host: url.as_ref().map(host).unwrap_or_default(),
+            path: url.as_ref().map(|url| url.path().to_owned()).unwrap_or_default(),
+            status: None,
+            duration_ms: 0,
+            request_bytes: self.body.as_ref().map_or(0, |body| body.len() as u64),
+            response_bytes: 0,
+            attempts: 0,
+            redirects: 0,
+            rate_limit: None,
+        }
+    }
+
     pub fn follow_redirects(mut self, follow: bool) -> Self {
         self.follow_redirects = follow;
         self
@@ -100,6 +152,8 @@ impl fmt::Debug for OutboundRequest {
             .field("max_response_bytes", &self.max_response_bytes)
             .field("follow_redirects", &self.follow_redirects)
             .field("sensitive_headers", &self.sensitive_headers)
+            .field("scope", &self.scope)
+            .field("retries", &self.retries)
             .field("identity", &self.identity)
             .finish()
     }
@@ -115,8 +169,16 @@ pub struct OutboundResponse {
     pub body: Bytes,
     /// Where the answer came from, after redirects. Holds the query string: not for logs.
     pub final_url: String,
-    /// From the call to the last byte.
+    /// From the call to the last byte, waiting included.
     pub elapsed: Duration,
+    /// Redirects that were followed.
+    pub redirects: u32,
+    /// Times that the client sent it.
+    pub attempts: u32,
+    /// `Retry-After`, in seconds or as a date.
+    pub retry_after: Option<Duration>,
+    /// What the API said of its own limit.
+    pub rate_limit: Option<RateLimit>,
 }
 
 impl OutboundResponse {
@@ -124,6 +186,32 @@ impl OutboundResponse {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
+}
+
+impl OutboundResponse {
+    /// Completes what is recorded of the call.
+    pub fn complete(&self, facts: CallFacts) -> CallFacts {
+        CallFacts {
+            status: Some(self.status),
+            duration_ms: millis(self.elapsed),
+            response_bytes: self.body.len() as u64,
+            attempts: self.attempts,
+            redirects: self.redirects,
+            rate_limit: self.rate_limit.clone(),
+            ..facts
+        }
+    }
+}
+
+impl EgressError {
+    /// Completes what is recorded of a call that gave no answer.
+    pub fn complete(&self, facts: CallFacts, elapsed: Duration) -> CallFacts {
+        CallFacts { duration_ms: millis(elapsed), attempts: u32::from(self.was_tried()), ..facts }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl fmt::Debug for OutboundResponse {

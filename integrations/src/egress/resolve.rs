@@ -24,6 +24,11 @@ pub(super) struct Pin {
 }
 
 impl Pin {
+    /// The checked addresses.
+    pub(super) fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
     /// Runs one exchange of the HTTP client with these addresses.
     pub(super) async fn during<F: Future>(self, exchange: F) -> F::Output {
         PINNED.scope(self, exchange).await

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// What the server does with a request.
+#[derive(Clone)]
 pub(super) enum Say {
     /// Send these bytes, then close.
     Bytes(Vec<u8>),

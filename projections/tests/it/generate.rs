@@ -169,6 +169,7 @@ fn appends(tenant: &Tenant, number: usize) -> Vec<Vec<ExecutionEvent>> {
             output: value(),
             http_status: Some(200),
             duration_ms: 30,
+            call: None,
             completed_at: time(6),
         }];
     }
@@ -213,6 +214,7 @@ fn started(tenant: &Tenant, number: usize) -> ExecutionEvent {
         input: value(),
         trigger: "manual".into(),
         correlation_id: Uuid::from_u128(77),
+        traceparent: None,
         started_at: time(1),
     }
 }

@@ -4,7 +4,7 @@ use domain::{
     access::AccessEvent,
     actor::Role,
     api_key::ApiKeyEvent,
-    connection::{AuthScheme, ConnectionEvent, DocumentVia, SpecChanges, SpecFacts, SpecSource},
+    connection::{AuthScheme, ConnectionEvent, DocumentVia, Health, SpecChanges, SpecFacts, SpecSource},
     credential::CredentialEvent,
     delivery::DeliveryEvent,
     document_cache::DocumentCacheEvent,
@@ -219,7 +219,20 @@ async fn connections(log: &mut Log, workspace: WorkspaceId) -> (ConnectionId, Co
         ConnectionEvent::IngestionFailed { errors: vec![problem], unreachable: true },
         ConnectionEvent::SpecRefreshed { facts: second, changes, via: Some(DocumentVia::Fetched) },
         ConnectionEvent::CredentialRead { credential_id: credential, version: 2, purpose: "test".into() },
-        ConnectionEvent::Tested { ok: true, message: "answers".into(), status: Some(200), elapsed_ms: 12 },
+        ConnectionEvent::Tested {
+            ok: true,
+            message: "answers".into(),
+            status: Some(200),
+            elapsed_ms: 12,
+            problem: None,
+            call: None,
+        },
+        ConnectionEvent::HealthChanged {
+            from: Health::Healthy,
+            to: Health::Degraded,
+            reason: "it answers 503".into(),
+            changed_at: time(7),
+        },
         ConnectionEvent::Updated {
             name: Some("CRM two".into()),
             description: None,
@@ -272,6 +285,7 @@ pub fn started(workflow: WorkflowId, seconds: i64) -> ExecutionEvent {
         input: stored("input"),
         trigger: "manual".into(),
         correlation_id: uuid::Uuid::nil(),
+        traceparent: None,
         started_at: time(seconds),
     }
 }
@@ -299,6 +313,7 @@ fn step_failed(key: &str, retry: bool) -> ExecutionEvent {
         output: None,
         http_status: Some(503),
         duration_ms: 20,
+        call: None,
         retry_at: retry.then(|| time(5)),
         failed_at: time(2),
     }
@@ -312,6 +327,7 @@ fn step_completed(key: &str, attempt: u32) -> ExecutionEvent {
         output: stored("answer"),
         http_status: Some(200),
         duration_ms: 30,
+        call: None,
         completed_at: time(6),
     }
 }
@@ -362,6 +378,7 @@ async fn executions(
         step_id: "fetch".into(),
         attempt: 1,
         reason: "the connection broke".into(),
+        call: None,
     };
     let events = vec![
         started(workflow, 3),

@@ -2,7 +2,7 @@
 
 use domain::{
     actor::Role,
-    connection::IngestionStatus,
+    connection::{Health, IngestionStatus},
     delivery::DeliveryStatus,
     execution::{ExecutionStatus, StepStatus},
     ids::EventId,
@@ -58,6 +58,8 @@ async fn connections_operations_and_credentials() {
     assert_eq!(row.effective_base_url.as_deref(), Some("http://crm.example/v1"));
     assert_eq!((row.credential_id, row.errors.len()), (Some(h.credential), 0));
     assert_eq!(row.changes.unwrap().breaking, ["GET /old is gone"]);
+    assert_eq!((row.health, row.health_reason.as_deref()), (Health::Degraded, Some("it answers 503")));
+    assert_eq!((row.health_changed_at, &row.rate_limit), (Some(time(7)), &None));
     assert_eq!(row.last_test.unwrap().status, Some(200));
     assert_eq!(reads.connection(h.workspace, h.deleted_connection).await.unwrap(), None);
 

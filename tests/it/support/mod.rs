@@ -1,6 +1,7 @@
 //! What every test of the whole needs: a server with its own engines, a client, a third party that counts, waiting.
 
 pub mod account;
+pub mod certificates;
 pub mod client;
 pub mod engines;
 pub mod keeper;

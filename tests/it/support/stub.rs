@@ -89,7 +89,12 @@ pub struct Stub {
 impl Stub {
     /// `handler` answers whatever no script answers.
     pub async fn start(handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Stub {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Stub::start_on("127.0.0.1:0", handler).await
+    }
+
+    /// On this address and port.
+    pub async fn start_on(address: &str, handler: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Stub {
+        let listener = TcpListener::bind(address).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let state = Arc::<Mutex<State>>::default();
         let handler: Arc<Handler> = Arc::new(handler);

@@ -39,6 +39,7 @@ listing! {
     pub struct ConnectionList sorted by "createdAt,updatedAt,name,endpointCount" {
         "status" = "some:ACTIVE,INACTIVE", "State.";
         "ingestionStatus" = "some:PENDING,RUNNING,SUCCEEDED,FAILED", "How far its document is.";
+        "health" = "some:healthy,degraded,credential_expired,unreachable", "How its calls went lately.";
         "search" = "string", "Part of the name or description.";
     }
 }
@@ -175,6 +176,7 @@ impl ConnectionsApi {
             status: if report.ok { "success" } else { "failed" }.to_owned(),
             message: report.message,
             http_status: report.status,
+            problem: report.problem,
             response_time: report.elapsed_ms,
             tested_at: None,
         };

@@ -5,7 +5,7 @@ use domain::{
     operation::{ParameterLocation, SecurityScheme, SpecProblem},
 };
 use poem_openapi::Object;
-use projections::{ConnectionView, LastTest};
+use projections::{ConnectionView, LastTest, ObservedLimit};
 
 use super::spec_view::{AffectedWorkflowJson, SpecChangeJson};
 use crate::{pagination::Pagination, routes::name_of, types::Time};
@@ -129,6 +129,8 @@ pub struct TestJson {
     /// In words: what was tried and what is wrong.
     pub message: String,
     pub http_status: Option<u16>,
+    /// One word for programs, when something is wrong: `dns`, `tls_expired`, `unauthorised`, `base_url`, `clock` …
+    pub problem: Option<String>,
     /// Milliseconds.
     pub response_time: u64,
     pub tested_at: Option<Time>,
@@ -140,8 +142,33 @@ impl From<LastTest> for TestJson {
             status: if test.ok { "success" } else { "failed" }.to_owned(),
             message: test.message,
             http_status: test.status,
+            problem: test.problem,
             response_time: test.elapsed_ms,
             tested_at: Some(test.tested_at.into()),
+        }
+    }
+}
+
+/// What the API said last of its own limit.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+pub struct RateLimitJson {
+    /// Calls in a window.
+    limit: Option<u64>,
+    /// Calls that were left.
+    remaining: u64,
+    /// When there are `limit` again.
+    reset_at: Option<Time>,
+    observed_at: Time,
+}
+
+impl From<ObservedLimit> for RateLimitJson {
+    fn from(observed: ObservedLimit) -> Self {
+        Self {
+            limit: observed.limit.limit,
+            remaining: observed.limit.remaining,
+            reset_at: observed.limit.reset_at.map(Into::into),
+            observed_at: observed.observed_at.into(),
         }
     }
 }
@@ -206,6 +233,12 @@ pub struct ConnectionJson {
     pub next_refresh_at: Option<Time>,
     /// Ingestions that failed since the last good one.
     pub refresh_failures: u32,
+    /// `healthy`, `degraded`, `credential_expired` or `unreachable`: how calls went lately.
+    pub health: String,
+    /// What was seen when it changed last.
+    pub health_reason: Option<String>,
+    pub health_changed_at: Option<Time>,
+    pub rate_limit: Option<RateLimitJson>,
     pub created_at: Time,
     pub updated_at: Time,
     pub version: i64,
@@ -282,6 +315,10 @@ impl From<ConnectionView> for ConnectionJson {
             refresh_interval: view.refresh_interval,
             next_refresh_at: view.next_refresh_at.map(Into::into),
             refresh_failures: view.refresh_failures,
+            health: view.health.as_str().to_owned(),
+            health_reason: view.health_reason,
+            health_changed_at: view.health_changed_at.map(Into::into),
+            rate_limit: view.rate_limit.map(Into::into),
             created_at: view.created_at.into(),
             updated_at: view.updated_at.into(),
             version: view.version,
