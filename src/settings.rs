@@ -8,6 +8,7 @@
 mod egress;
 pub mod nats;
 mod parse;
+mod spec;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 
 pub use egress::EgressRule;
+pub use spec::SpecLimits;
 #[cfg(test)]
 pub use table::SETTINGS;
 pub use table::help;
@@ -128,6 +130,8 @@ pub struct Settings {
     pub metrics_listen: Option<SocketAddr>,
     /// Largest accepted API document, bytes.
     pub spec_max_bytes: u64,
+    /// Its other caps.
+    pub spec_limits: SpecLimits,
     /// Roles of this node, sorted, without duplicates, never empty.
     pub roles: Vec<Role>,
 }

@@ -11,13 +11,14 @@ use domain::{
 };
 use integrations::{
     egress::{Egress, EgressError, OutboundRequest},
-    openapi::{self, Format, Ingested, Limits},
+    openapi::{self, Format, Limits, Origin},
 };
 use projections::{Due, SystemReads};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Liveness,
+    gather::{Read, gather},
     nats::NatsError,
     supervise::supervise,
     wake::{Work, consume},
@@ -113,7 +114,7 @@ impl Ingester {
         }
         let Some(number) = connection::start_ingestion(&self.app, &context, id).await? else { return Ok(()) };
         match self.read(&connection).await {
-            Ok((bytes, ingested)) => match self.record(&context, id, number, &connection, &bytes, ingested).await {
+            Ok(read) => match self.record(&context, id, number, &connection, read).await {
                 Err(Failure::Internal(reason)) => {
                     tracing::error!(connection = %id, %reason, "a document could not be recorded");
                     let sentence = "The document could be read but not stored.".to_owned();
@@ -128,43 +129,32 @@ impl Ingester {
         }
     }
 
-    async fn read(&self, connection: &Connection) -> Result<(Vec<u8>, Ingested), Vec<SpecProblem>> {
-        let bytes = match &connection.source {
-            SpecSource::Url { url } => self.fetch(url).await.map_err(problem)?,
-            SpecSource::Upload { blob, .. } => self
-                .app
-                .store()
-                .blob(blob)
-                .await
-                .map_err(|e| problem(format!("The stored document cannot be read: {e}")))?,
+    async fn read(&self, connection: &Connection) -> Result<Read, Vec<SpecProblem>> {
+        let (bytes, origin, stored) = match &connection.source {
+            SpecSource::Url { url } => {
+                let bytes = self.fetch(url, self.limits.max_bytes).await.map_err(problem)?;
+                (bytes, Origin { url: Some(url.clone()), root: None }, None)
+            }
+            SpecSource::Upload { blob, root } => {
+                let bytes = self.app.store().blob(blob).await;
+                let bytes = bytes.map_err(|e| problem(format!("The stored document cannot be read: {e}")))?;
+                (bytes, Origin { url: None, root: root.clone() }, Some(blob.clone()))
+            }
             SpecSource::None => return Err(problem("The connection has no document.".into())),
         };
-        let limits = self.limits.clone();
-        let parsed = tokio::task::spawn_blocking(move || {
-            let ingested = openapi::ingest(&bytes, &limits);
-            (bytes, ingested)
-        })
-        .await;
-        match parsed {
-            Ok((_, Ok(ingested))) if holds_nul(&ingested.summary) => {
-                Err(problem("The document holds a NUL character (\\u0000), which no text can hold.".into()))
-            }
-            Ok((bytes, Ok(ingested))) => Ok((bytes, ingested)),
-            Ok((_, Err(error))) => Err(error.problems.into_iter().take(SHOWN).collect()),
-            Err(panic) => {
-                tracing::error!(%panic, "the ingester broke on a document");
-                Err(problem("The document could not be read: an internal error.".into()))
-            }
-        }
+        let fetched = |url: String, most| async move { self.fetch(&url, most).await };
+        let read = gather(bytes, origin, stored.is_none(), self.limits.clone(), fetched).await?;
+        Ok(Read { stored, ..read })
     }
 
-    async fn fetch(&self, url: &str) -> Result<Vec<u8>, String> {
+    /// The one place that gets a document from its URL: connections' own, and what they refer to.
+    async fn fetch(&self, url: &str, max_bytes: usize) -> Result<Vec<u8>, String> {
         let request = OutboundRequest::get(url)
             .header("Accept", "application/json, application/yaml, text/yaml, */*;q=0.5")
             .timeout(Duration::from_secs(30))
-            .max_response_bytes(self.limits.max_bytes as u64);
+            .max_response_bytes(max_bytes as u64);
         match self.egress.send(request).await {
-            Ok(answer) if answer.status == 200 => Ok(answer.body.to_vec()),
+            Ok(answer) if answer.status == 200 => Ok(Vec::from(answer.body)),
             Ok(answer) => Err(format!("The document's server answered {} instead of 200.", answer.status)),
             Err(EgressError::ResponseTooLarge { limit }) => Err(format!("The document has more than {limit} bytes.")),
             Err(error) => Err(format!("The document cannot be fetched: {error}")),
@@ -177,15 +167,21 @@ impl Ingester {
         id: ConnectionId,
         number: u32,
         before: &Connection,
-        bytes: &[u8],
-        ingested: Ingested,
+        read: Read,
     ) -> Result<(), Failure> {
         let app = &self.app;
         let workspace = context.actor.workspace;
+        let Read { ingested, stored, bytes, size } = read;
         let summary = ingested.summary;
+        // One after the other, each dropped when it is stored: a large document is large three times otherwise.
+        let spec_hash = match stored {
+            Some(blob) => blob,
+            None => app.store().put_blob(workspace.0, &bytes).await?,
+        };
+        drop(bytes);
         let operations = serde_json::to_vec(&summary).map_err(|e| Failure::Internal(e.to_string()))?;
-        let spec_hash = app.store().put_blob(workspace.0, bytes).await?;
         let operations_hash = app.store().put_blob(workspace.0, &operations).await?;
+        drop(operations);
         let changes = match &before.facts {
             Some(old) => changes(&*app.spec(&old.operations_hash).await?, &summary),
             None => SpecChanges { added: count(summary.operations.len()), ..SpecChanges::default() },
@@ -200,8 +196,8 @@ impl Ingester {
                 Format::Json => "json".into(),
                 Format::Yaml => "yaml".into(),
             },
-            size: bytes.len() as u64,
-            files: 1,
+            size,
+            files: count(ingested.files),
             endpoint_count: count(summary.operations.len()),
             webhook_count: count(summary.webhook_count),
             servers: summary.servers.into_iter().take(10).collect(),
@@ -222,24 +218,10 @@ fn changes(old: &SpecSummary, new: &SpecSummary) -> SpecChanges {
     }
 }
 
-/// Postgres takes no NUL in a text, and no name, summary or description needs one.
-fn holds_nul(summary: &SpecSummary) -> bool {
-    let bad = |text: &Option<String>| text.as_ref().is_some_and(|t| t.contains('\0'));
-    summary.title.contains('\0')
-        || summary.version.contains('\0')
-        || summary.servers.iter().any(|s| s.contains('\0'))
-        || summary.operations.iter().any(|o| {
-            o.path.contains('\0')
-                || [&o.operation_id, &o.summary, &o.description].into_iter().any(bad)
-                || o.tags.iter().any(|t| t.contains('\0'))
-                || serde_json::to_string(o).is_ok_and(|text| text.contains("\\u0000"))
-        })
-}
-
 fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
-fn problem(message: String) -> Vec<SpecProblem> {
+pub(crate) fn problem(message: String) -> Vec<SpecProblem> {
     vec![SpecProblem { pointer: String::new(), message }]
 }

@@ -6,6 +6,7 @@ pub mod addresses;
 mod authorise;
 mod checkpoint;
 pub mod dispatcher;
+mod gather;
 pub mod ingester;
 mod lock;
 pub mod nats;

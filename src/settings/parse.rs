@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 
+use super::spec::{SpecLimits, within};
 use super::{EgressRule, LogFormat, OpenAi, Problem, Profile, Role, Settings, nats};
 
 const DEFAULT_DATA_DIR: &str = ".apiq";
@@ -44,6 +45,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             log_format: self.read("APIQ_LOG_FORMAT", log_format).unwrap_or(LogFormat::Text),
             metrics_listen: self.read("APIQ_METRICS_LISTEN", metrics_listen),
             spec_max_bytes: self.read("APIQ_SPEC_MAX_BYTES", spec_max_bytes).unwrap_or(DEFAULT_SPEC_MAX_BYTES),
+            spec_limits: self.spec_limits(),
             roles: self.read("APIQ_ROLES", roles).unwrap_or_else(|| Role::ALL.to_vec()),
         }
     }
@@ -59,6 +61,19 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             base_url: base_url.unwrap_or_else(|| DEFAULT_BASE_URL.into()),
             model,
         })
+    }
+
+    fn spec_limits(&mut self) -> SpecLimits {
+        SpecLimits {
+            depth: self.read("APIQ_SPEC_MAX_DEPTH", within(10, 1_000)),
+            nodes: self.read("APIQ_SPEC_MAX_NODES", within(1_000, 100_000_000)),
+            refs: self.read("APIQ_SPEC_MAX_REFS", within(0, 10_000_000)),
+            // A blob opens to at most 256 MiB.
+            expansion: self.read("APIQ_SPEC_MAX_EXPANSION", within(1 << 20, 256 << 20)),
+            files: self.read("APIQ_SPEC_MAX_FILES", within(1, 60_000)),
+            fetches: self.read("APIQ_SPEC_MAX_FETCHES", within(0, 10_000)),
+            seconds: self.read("APIQ_SPEC_MAX_SECONDS", within(1, 60)),
+        }
     }
 
     fn text(&self, name: &'static str) -> Option<String> {

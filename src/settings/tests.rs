@@ -58,13 +58,15 @@ fn every_wrong_setting_is_named_with_a_sentence() {
         ("APIQ_LOG_FORMAT", "xml"),
         ("APIQ_METRICS_LISTEN", "9464"),
         ("APIQ_SPEC_MAX_BYTES", "0"),
+        ("APIQ_SPEC_MAX_DEPTH", "100000"),
+        ("APIQ_SPEC_MAX_SECONDS", "0"),
         ("APIQ_ROLES", "api,cook,waiter"),
     ];
     let problems = wrong(&given);
     let names: Vec<_> = problems.iter().map(|problem| problem.setting).collect();
     assert_eq!(names, given.map(|(name, _)| name));
     let text = SettingsError(problems).to_string();
-    assert!(text.starts_with("12 settings are wrong:\n"), "{text}");
+    assert!(text.starts_with("14 settings are wrong:\n"), "{text}");
     assert!(text.contains("cook") && text.contains("waiter"), "each item of a list is named: {text}");
     assert!(!text.contains("hunter2"), "a secret was printed: {text}");
 }
