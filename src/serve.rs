@@ -5,7 +5,9 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use commands::{App, ports::Ports};
 use event_store::{DatabaseRole, EventStore, Options, connect_pool};
-use executors::{Liveness, Node, Roles, addresses::Addresses, planner::WorkspacePlanner, tester::Tester};
+use executors::{
+    Liveness, Node, Roles, addresses::Addresses, certificates::Certificates, planner::WorkspacePlanner, tester::Tester,
+};
 use integrations::{
     egress::{Egress, EgressPolicy},
     openapi::Limits,
@@ -108,6 +110,7 @@ pub async fn wire(settings: &Settings, engines: &Engines, listener: &TcpListener
         planner: planner.clone(),
         tester: Arc::new(Tester(egress.clone())),
         addresses: Arc::new(Addresses(egress.clone())),
+        certificates: Arc::new(Certificates),
     };
     let limit = usize::try_from(settings.spec_max_bytes).unwrap_or(usize::MAX);
     let command_settings = commands::Settings { spec_max_bytes: limit, ..commands::Settings::default() };

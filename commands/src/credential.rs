@@ -1,23 +1,24 @@
 //! Credentials: create, rotate, delete. Values go to the vault and never come back through here.
 
 use domain::{
-    connection::{AuthScheme, Connection, ConnectionCommand},
+    connection::{Connection, ConnectionCommand},
     credential::{Credential, CredentialCommand},
-    error::{Code, Faults, Rejection},
+    error::{Code, Rejection},
     ids::{ConnectionId, CredentialId},
 };
 use event_store::Loaded;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 use crate::{
     App, Context, Failure, Outcome, connection,
+    credential_value::{self, check_kind},
     unit::{self, Unit, fresh},
 };
 
 #[derive(Debug)]
 pub struct CreateCredential {
     pub name: String,
-    /// `api_key`, `bearer`, `basic` or `secret`.
+    /// One of `domain::credential::KINDS`.
     pub kind: String,
     /// Attached to it when given.
     pub connection: Option<ConnectionId>,
@@ -25,7 +26,6 @@ pub struct CreateCredential {
 }
 
 pub async fn create(app: &App, context: &Context, input: CreateCredential) -> Outcome<CredentialId> {
-    check_value(&input.kind, &input.value)?;
     let id: CredentialId = app.new_id();
     let workspace = context.actor.workspace;
     let mut attempt = 0;
@@ -38,6 +38,8 @@ pub async fn create(app: &App, context: &Context, input: CreateCredential) -> Ou
         if let Some(connection) = &attached {
             check_kind(&connection.state.auth, &input.kind)?;
         }
+        let auth = attached.as_ref().map(|connection| &connection.state.auth);
+        credential_value::check(app, auth, &input.kind, &input.value, "")?;
         let value = app.vault().store_credential(workspace, id, 0, &input.value).await?;
         let mut unit = Unit::new(app, context).await?;
         let command = CredentialCommand::Create {
@@ -64,17 +66,21 @@ pub async fn rotate(app: &App, context: &Context, id: CredentialId, value: Secre
     loop {
         attempt += 1;
         let mut credential = live(app, context, id).await?;
-        check_value(&credential.state.kind, &value)?;
+        let mut attached = match credential.state.connection {
+            Some(connection) => Some(app.store().load::<Connection>(connection.0).await?),
+            None => None,
+        };
+        attached = attached.filter(|c| c.state.is_live() && c.state.credential == Some(id));
+        let kind = &credential.state.kind;
+        let auth = attached.as_ref().map(|c| &c.state.auth).filter(|auth| auth.credential_kind() == kind);
+        credential_value::check(app, auth, kind, &value, "")?;
         let stored = app.vault().store_credential(workspace, id, credential.state.version, &value).await?;
         let version = stored.version;
         let mut unit = Unit::new(app, context).await?;
         unit.stage(&mut credential, CredentialCommand::Rotate { value: stored })?;
         // Whoever stores a value says that the connection's present host may have it.
-        if let Some(connection) = credential.state.connection {
-            let mut loaded = app.store().load::<Connection>(connection.0).await?;
-            if loaded.state.is_live() && loaded.state.credential == Some(id) {
-                unit.stage(&mut loaded, ConnectionCommand::BindCredential { credential: id })?;
-            }
+        if let Some(connection) = &mut attached {
+            unit.stage(connection, ConnectionCommand::BindCredential { credential: id })?;
         }
         match unit.commit(version).await {
             Err(failure) if failure.is_conflict() && attempt < 8 => continue,
@@ -102,28 +108,4 @@ async fn live(app: &App, context: &Context, id: CredentialId) -> Result<Loaded<C
     let (code, noun) = (Code::CredentialNotFound, "credential");
     let loaded = unit::owned::<Credential>(app, context.actor.workspace, id.0, code, noun).await?;
     if loaded.state.is_live() { Ok(loaded) } else { Err(Rejection::not_found(code, noun).into()) }
-}
-
-fn check_value(kind: &str, value: &SecretString) -> Result<(), Failure> {
-    let mut faults = Faults::default();
-    let text = value.expose_secret();
-    if text.is_empty() || text.len() > 16 * 1024 {
-        faults.add("value", "must have 1 to 16384 bytes");
-    }
-    // These end up in a header.
-    if kind != "secret" && text.chars().any(char::is_control) {
-        faults.add("value", "must not hold line breaks or other control characters");
-    }
-    if kind == "basic" && !text.contains(':') {
-        faults.add("value", "must be username and password");
-    }
-    Ok(faults.into_result()?)
-}
-
-fn check_kind(auth: &AuthScheme, kind: &str) -> Result<(), Failure> {
-    if auth.as_str() == kind {
-        return Ok(());
-    }
-    let message = format!("the connection's authType is {}, this credential is {kind}", auth.as_str());
-    Err(Rejection::field("type", message).into())
 }

@@ -9,6 +9,7 @@ mod clock;
 pub mod connection;
 mod context;
 pub mod credential;
+mod credential_value;
 pub mod execution;
 mod failure;
 pub mod idempotency;

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use domain::{
     connection::AuthScheme,
-    ids::{ConnectionId, WorkspaceId},
+    error::FieldError,
+    ids::{ConnectionId, CredentialId, WorkspaceId},
     operation::SpecSummary,
 };
 use secrecy::SecretString;
@@ -16,6 +18,7 @@ pub struct Ports {
     pub planner: Arc<dyn Planner>,
     pub tester: Arc<dyn ConnectionTester>,
     pub addresses: Arc<dyn AddressCheck>,
+    pub certificates: Arc<dyn CertificateCheck>,
 }
 
 /// A first look at a URL that a user typed: what is forbidden by its looks is refused before it is stored.
@@ -24,14 +27,34 @@ pub trait AddressCheck: Send + Sync {
     fn check(&self, url: &str) -> Result<(), String>;
 }
 
+/// A look at a client certificate before it is stored.
+pub trait CertificateCheck: Send + Sync {
+    /// PEM texts. `Err` names every fault: of `certificate` or of `privateKey`.
+    fn check(&self, certificate: &str, private_key: &SecretString) -> Result<CertificateFacts, Vec<FieldError>>;
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct CertificateFacts {
+    pub subject: String,
+    pub not_before: DateTime<Utc>,
+    pub not_after: DateTime<Utc>,
+}
+
 /// What a connection test calls.
 pub struct TestTarget {
     pub base_url: Option<String>,
     /// Where the credential may go.
     pub credential_base: Option<String>,
     pub auth: AuthScheme,
-    pub secret: Option<SecretString>,
+    pub secret: Option<TestSecret>,
     pub spec: Option<Arc<SpecSummary>>,
+}
+
+/// An opened value, with the version it is of.
+pub struct TestSecret {
+    pub credential: CredentialId,
+    pub version: i32,
+    pub value: SecretString,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -4,6 +4,7 @@
 
 pub mod addresses;
 mod authorise;
+pub mod certificates;
 mod checkpoint;
 pub mod dispatcher;
 mod gather;

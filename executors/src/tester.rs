@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use commands::ports::{ConnectionTester, TestReport, TestTarget};
+use commands::ports::{ConnectionTester, TestReport, TestSecret, TestTarget};
 use domain::operation::{Operation, SpecSummary};
 use integrations::egress::{Egress, EgressError, OutboundRequest};
 
 use crate::{
-    authorise::{authorise, same_origin},
+    authorise::{Opened, authorise, same_origin},
     workflow::BOUND,
 };
 
@@ -27,14 +27,19 @@ impl ConnectionTester for Tester {
         if foreign || !same_origin(base, &url) {
             return report(false, BOUND.to_owned(), None, Duration::ZERO);
         }
+        let with_credential = target.secret.is_some();
         let mut request = OutboundRequest::get(url).timeout(Duration::from_secs(15)).max_response_bytes(1 << 20);
-        if let Some(secret) = &target.secret {
-            request = authorise(request, &target.auth, secret);
+        if let Some(opened) = target.secret {
+            let TestSecret { credential, version, value } = opened;
+            match authorise(request, &target.auth.parts(), &Opened { credential, version, value }) {
+                Ok(authorised) => request = authorised,
+                Err(unusable) => return report(false, unusable.to_string(), None, Duration::ZERO),
+            }
         }
         let shown = if path.is_empty() { "GET the base URL".to_owned() } else { format!("GET {path}") };
         match self.0.send(request).await {
             Ok(answer) => {
-                let (ok, words) = judge(answer.status, target.secret.is_some());
+                let (ok, words) = judge(answer.status, with_credential);
                 report(ok, format!("{shown} answered {}: {words}", answer.status), Some(answer.status), answer.elapsed)
             }
             Err(error) => report(false, format!("{shown} failed: {}", explain(&error)), None, Duration::ZERO),
@@ -68,6 +73,7 @@ fn explain(error: &EgressError) -> String {
     match error {
         EgressError::Dns { host } => format!("the name {host} cannot be found."),
         EgressError::Connect { host, .. } => format!("{host} takes no connection."),
+        EgressError::Tls { reason, .. } if reason.contains("client certificate") => format!("{reason}."),
         EgressError::Tls { host, .. } => format!("no trusted TLS connection to {host}: certificate or clock?"),
         EgressError::Timeout { host, .. } => format!("{host} did not answer in time."),
         other => other.to_string(),

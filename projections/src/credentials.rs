@@ -26,7 +26,7 @@ row! {
         #[serde(with = "id")]
         pub workspace_id: WorkspaceId,
         pub name: String,
-        /// `api_key`, `bearer`, `basic` or `secret`.
+        /// One of `domain::credential::KINDS`.
         pub kind: String,
         #[serde(with = "optional_id")]
         pub connection_id: Option<ConnectionId>,

@@ -7,6 +7,7 @@ mod auth;
 mod authorization;
 mod bounds;
 mod chat;
+mod connection_auth;
 mod connections;
 mod contract;
 mod deliveries;

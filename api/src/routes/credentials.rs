@@ -19,7 +19,7 @@ pub struct CredentialsApi;
 listing! {
     /// What a list of credentials may be asked.
     pub struct CredentialList sorted by "createdAt,updatedAt,name" {
-        "type" = "some:api_key,bearer,basic,secret", "Kind.";
+        "type" = "some:api_key,api_keys,bearer,basic,mtls,custom,secret", "Kind.";
         "connectionId" = "id:conn", "Of this connection.";
         "search" = "string", "Part of the name.";
     }
@@ -31,7 +31,7 @@ listing! {
 pub(super) struct CredentialJson {
     id: String,
     name: String,
-    /// `api_key`, `bearer`, `basic` or `secret`.
+    /// `api_key`, `api_keys` (several), `bearer`, `basic`, `mtls`, `custom` or `secret`.
     #[oai(rename = "type")]
     kind: String,
     connection_id: Option<String>,

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 
 use super::check_address;
 use crate::{
-    App, Context, Failure, Outcome,
+    App, Context, Failure, Outcome, credential_value,
     unit::{Unit, fresh},
 };
 
@@ -22,7 +22,7 @@ pub struct CreateConnection {
     pub spec: Option<Upload>,
     pub base_url: Option<String>,
     pub auth: AuthScheme,
-    /// The credential's value: key, token, or `user:password`.
+    /// The credential's value, in the form that `auth` wants (see `AuthScheme`).
     pub secret: Option<SecretString>,
 }
 
@@ -39,6 +39,9 @@ pub async fn create(app: &App, context: &Context, input: CreateConnection) -> Ou
     check(&input)?;
     check_address(app, "specUrl", input.spec_url.as_deref())?;
     check_address(app, "baseUrl", input.base_url.as_deref())?;
+    if let Some(secret) = &input.secret {
+        credential_value::check(app, Some(&input.auth), input.auth.credential_kind(), secret, "authConfig.")?;
+    }
     let id: ConnectionId = app.new_id();
     let workspace = context.actor.workspace;
     let source = match (input.spec_url, input.spec) {
@@ -48,7 +51,7 @@ pub async fn create(app: &App, context: &Context, input: CreateConnection) -> Ou
     };
     let credential_id: Option<CredentialId> = input.secret.is_some().then(|| app.new_id());
     let mut unit = Unit::new(app, context).await?;
-    let kind = input.auth.as_str();
+    let kind = input.auth.credential_kind();
     unit.stage(
         &mut fresh::<Connection>(id.0),
         ConnectionCommand::Create {

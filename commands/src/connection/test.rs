@@ -10,7 +10,7 @@ use vault::ReadReceipt;
 use super::{load, target};
 use crate::{
     App, Context, Outcome,
-    ports::{TestReport, TestTarget},
+    ports::{TestReport, TestSecret, TestTarget},
     unit::change,
 };
 
@@ -25,7 +25,8 @@ pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<Tes
         };
         let at = change(app, context, target(id), None, read).await?.at;
         let receipt = ReadReceipt { committed_at: at, credential, version };
-        secret = Some(app.vault().reveal(context.actor.workspace, &receipt).await?);
+        let value = app.vault().reveal(context.actor.workspace, &receipt).await?;
+        secret = Some(TestSecret { credential, version, value });
     }
     let spec = app.spec_of(&connection).await?;
     let credential_base = connection.credential_base;

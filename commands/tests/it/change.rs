@@ -6,15 +6,15 @@ use async_trait::async_trait;
 use commands::{
     App, Claim, Context, Failure, Outcome, Settings,
     ports::{
-        AddressCheck, ConnectionTester, Match, PlanAsk, PlanFailure, PlanProposal, Planner, Ports, TestReport,
-        TestTarget,
+        AddressCheck, CertificateCheck, CertificateFacts, ConnectionTester, Match, PlanAsk, PlanFailure, PlanProposal,
+        Planner, Ports, TestReport, TestTarget,
     },
     unit::{Unit, change, fresh},
 };
 use domain::{
     aggregate::Decider,
     connection::{AuthScheme, Connection, ConnectionCommand, ConnectionEvent, SpecSource},
-    error::Code,
+    error::{Code, FieldError},
     execution::{Execution, ExecutionCommand, ExecutionEvent, StepRef},
     ids::{WorkflowId, WorkspaceId},
     operation::SpecProblem,
@@ -22,6 +22,7 @@ use domain::{
     workflow::{Status, Workflow, WorkflowCommand, WorkflowPatch},
 };
 use event_store::{EventStore, Options};
+use secrecy::SecretString;
 use uuid::Uuid;
 use vault::{MasterKey, Vault};
 
@@ -33,6 +34,12 @@ struct Nobody;
 impl AddressCheck for Nobody {
     fn check(&self, url: &str) -> Result<(), String> {
         Err(format!("{url} is outside"))
+    }
+}
+
+impl CertificateCheck for Nobody {
+    fn check(&self, _: &str, _: &SecretString) -> Result<CertificateFacts, Vec<FieldError>> {
+        Err(Vec::new())
     }
 }
 
@@ -61,7 +68,12 @@ async fn node(database: &Database) -> App {
     let master = MasterKey::from_base64(&format!("{}=", "A".repeat(43)).into()).unwrap();
     let vault = Vault::open(pool.clone(), master).await.unwrap();
     let store = EventStore::open(pool, Options::default()).await.unwrap();
-    let ports = Ports { planner: Arc::new(Nobody), tester: Arc::new(Nobody), addresses: Arc::new(Nobody) };
+    let ports = Ports {
+        planner: Arc::new(Nobody),
+        tester: Arc::new(Nobody),
+        addresses: Arc::new(Nobody),
+        certificates: Arc::new(Nobody),
+    };
     App::new(store, vault, Settings::default(), ports)
 }
 

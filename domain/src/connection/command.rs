@@ -134,7 +134,8 @@ fn create(
     if source == SpecSource::None && base_url.is_none() {
         faults.add("specUrl", "a connection needs specUrl, an uploaded spec, or at least a baseUrl");
     }
-    check_auth(&mut faults, &auth);
+    auth.check(&mut faults);
+    check_tls(&mut faults, base_url.as_deref(), &auth);
     faults.into_result()?;
     let risks = risks(&source, base_url.as_deref(), &auth);
     Ok(vec![ConnectionEvent::Created { name, description, source, base_url, auth, credential_id, risks }])
@@ -147,8 +148,11 @@ fn update(state: &Connection, patch: ConnectionPatch) -> Result<Vec<ConnectionEv
     }
     check_url(&mut faults, "baseUrl", patch.base_url.as_deref());
     if let Some(auth) = &patch.auth {
-        check_auth(&mut faults, auth);
+        auth.check(&mut faults);
     }
+    let (base_url, auth) =
+        (patch.base_url.as_ref().or(state.base_url.as_ref()), patch.auth.as_ref().unwrap_or(&state.auth));
+    check_tls(&mut faults, base_url.map(String::as_str), auth);
     faults.into_result()?;
     // Only what differs becomes an event.
     let name = patch.name.filter(|n| *n != state.name);
@@ -191,15 +195,10 @@ fn check_url(faults: &mut Faults, field: &str, url: Option<&str>) {
     }
 }
 
-fn check_auth(faults: &mut Faults, auth: &AuthScheme) {
-    if let AuthScheme::ApiKey { location, name } = auth {
-        let token = !name.is_empty() && name.len() <= 200 && name.bytes().all(|b| b.is_ascii_graphic() && b != b':');
-        if !token {
-            faults.add("authConfig.name", "must be the header's, query parameter's or cookie's name");
-        }
-        if *location == crate::operation::ParameterLocation::Path {
-            faults.add("authConfig.in", "must be header, query or cookie");
-        }
+/// A client certificate is shown in a TLS handshake, or not at all.
+fn check_tls(faults: &mut Faults, base_url: Option<&str>, auth: &AuthScheme) {
+    if *auth == AuthScheme::Mtls && base_url.is_some_and(|url| url.starts_with("http://")) {
+        faults.add("baseUrl", "must be https: a client certificate is shown in a TLS handshake only");
     }
 }
 

@@ -1,19 +1,18 @@
 //! A connection: an authenticated instance of an API, with or without an OpenAPI document.
 
+mod auth;
 mod command;
 mod event;
+pub mod template;
 #[cfg(test)]
 mod tests;
 
+pub use auth::{AuthScheme, Certificate, HeaderTemplate, KeyPlace, Part};
 pub use command::{ConnectionCommand, ConnectionPatch};
 pub use event::{ConnectionEvent, SpecChanges, SpecFacts};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    aggregate::aggregate,
-    ids::CredentialId,
-    operation::{ParameterLocation, SpecProblem},
-};
+use crate::{aggregate::aggregate, ids::CredentialId, operation::SpecProblem};
 
 /// Where the document comes from.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -32,32 +31,6 @@ pub enum SpecSource {
     /// Plain HTTP: requests are written by hand.
     #[default]
     None,
-}
-
-/// How requests are authorised; the value itself is a credential.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum AuthScheme {
-    #[default]
-    None,
-    ApiKey {
-        #[serde(rename = "in")]
-        location: ParameterLocation,
-        name: String,
-    },
-    Bearer,
-    Basic,
-}
-
-impl AuthScheme {
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            AuthScheme::None => "none",
-            AuthScheme::ApiKey { .. } => "api_key",
-            AuthScheme::Bearer => "bearer",
-            AuthScheme::Basic => "basic",
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ events! {
     pub enum CredentialEvent {
         "credential.created" v "1" = Created {
             name: String,
-            /// `api_key`, `bearer`, `basic` or `secret` (free text).
+            /// One of [`KINDS`].
             kind: String,
             #[serde(default, skip_serializing_if = "Option::is_none")]
             connection_id: Option<ConnectionId>,
@@ -45,7 +45,8 @@ pub enum CredentialCommand {
     Delete,
 }
 
-pub const KINDS: [&str; 4] = ["api_key", "bearer", "basic", "secret"];
+/// What a credential may hold: values of a connection's scheme, or free text (`secret`).
+pub const KINDS: [&str; 7] = ["api_key", "api_keys", "bearer", "basic", "mtls", "custom", "secret"];
 
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Credential {

@@ -16,13 +16,12 @@ use domain::{
     workflow::{Definition, definition::Retry},
 };
 use integrations::egress::{EgressError, OutboundRequest, OutboundResponse};
-use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 use url::Url;
 use vault::ReadReceipt;
 
 use super::Executor;
-use crate::authorise::{add_cookie, authorise, same_origin};
+use crate::authorise::{Opened, add_cookie, authorise, same_origin};
 
 /// Bytes of an answer that are kept.
 const MAX_ANSWER: u64 = 8 * 1024 * 1024;
@@ -143,11 +142,11 @@ async fn call(executor: &Executor, workspace: WorkspaceId, attempt: &Attempt) ->
         Ok(target) => target,
         Err(error) => return Result::Failed { error: error.clone(), value: None, status: None, retry_at: None },
     };
-    let mut secret: Option<SecretString> = None;
+    let mut secret: Option<Opened> = None;
     if let Some((credential, version)) = target.credential {
         let receipt = ReadReceipt { committed_at: attempt.committed_at, credential, version };
         match executor.app.vault().reveal(workspace, &receipt).await {
-            Ok(plain) => secret = Some(plain),
+            Ok(value) => secret = Some(Opened { credential, version, value }),
             Err(failure) => {
                 tracing::warn!(%failure, %credential, "a credential cannot be opened");
                 let error =
@@ -169,7 +168,7 @@ async fn call(executor: &Executor, workspace: WorkspaceId, attempt: &Attempt) ->
 fn request(
     attempt: &Attempt,
     target: &Target,
-    secret: Option<&SecretString>,
+    secret: Option<&Opened>,
 ) -> std::result::Result<OutboundRequest, StepError> {
     let call = &attempt.call;
     let mut url = Url::parse(&format!("{}{}", target.base_url, call.path))
@@ -208,10 +207,11 @@ fn request(
         let content_type = call.content_type.as_deref().unwrap_or("application/json");
         request = request.header("Content-Type", content_type).body(encode(content_type, body)?);
     }
-    Ok(match secret {
-        Some(secret) => authorise(request, &target.auth, secret),
-        None => request,
-    })
+    match secret {
+        Some(opened) => authorise(request, &target.auth.parts(), opened)
+            .map_err(|unusable| error("CREDENTIAL_UNUSABLE", unusable.to_string())),
+        None => Ok(request),
+    }
 }
 
 fn encode(content_type: &str, body: &Value) -> std::result::Result<Vec<u8>, StepError> {

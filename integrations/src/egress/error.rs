@@ -96,6 +96,9 @@ impl EgressError {
     /// Sorts a failure of the HTTP client. `host` as written in the URL, `after` the request's whole time limit.
     pub(super) fn from_client(error: &reqwest::Error, host: &str, after: Duration) -> Self {
         let host = host.to_owned();
+        if let Some(reason) = refused_certificate(error) {
+            return Self::Tls { host, reason };
+        }
         if error.is_connect() {
             // The connector failed: TCP, TLS and the client's connect timeout all end here, before any byte of HTTP.
             if error.is_timeout() {
@@ -122,6 +125,27 @@ impl EgressError {
             None => Self::Interrupted { host, reason: "the exchange was cut short".into() },
         }
     }
+}
+
+/// The server does not take the client's certificate, or demands one. In TLS 1.3 that comes after the handshake, when
+/// the request is on its way: such a server has read nothing of it.
+fn refused_certificate(error: &reqwest::Error) -> Option<String> {
+    use rustls::AlertDescription as Alert;
+    let rustls::Error::AlertReceived(alert) = find::<rustls::Error>(error)? else { return None };
+    let words = match alert {
+        Alert::CertificateRequired | Alert::NoCertificate => "the server demands a client certificate",
+        Alert::CertificateExpired => "the server says that the client certificate has expired",
+        Alert::CertificateRevoked => "the server says that the client certificate is revoked",
+        Alert::UnknownCA => "the server does not know the issuer of the client certificate",
+        // The last one: its signature is not of the issuer it names.
+        Alert::BadCertificate
+        | Alert::UnsupportedCertificate
+        | Alert::CertificateUnknown
+        | Alert::AccessDenied
+        | Alert::DecryptError => "the server does not accept the client certificate",
+        _ => return None,
+    };
+    Some(words.to_owned())
 }
 
 /// A word for why TCP did not connect; the system's own text would name the address.

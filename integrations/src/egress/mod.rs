@@ -8,6 +8,7 @@
 
 mod address;
 mod error;
+mod identity;
 mod policy;
 mod redirect;
 mod request;
@@ -16,6 +17,8 @@ mod resolve;
 mod test_server;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +29,11 @@ use http::{Method, StatusCode};
 use tokio::time::{Instant, timeout_at};
 
 pub use error::EgressError;
+pub use identity::{ClientIdentity, IdentityFacts, IdentityFault, inspect};
 pub use policy::EgressPolicy;
 pub use request::{OutboundRequest, OutboundResponse};
 
+use identity::Clients;
 use policy::host_of;
 use redirect::Hop;
 use resolve::{Lookup, PinnedResolver};
@@ -45,6 +50,10 @@ pub struct Egress {
 struct Inner {
     policy: EgressPolicy,
     client: reqwest::Client,
+    /// Clients with a certificate of their own.
+    clients: Clients,
+    /// Trusted besides the system's roots; only tests have any.
+    roots: Vec<reqwest::Certificate>,
     lookup: Lookup,
 }
 
@@ -64,14 +73,18 @@ impl Budget {
 impl Egress {
     /// Fails if no TLS root certificates are found on this machine.
     pub fn new(policy: EgressPolicy) -> Result<Self, EgressError> {
-        Self::with_lookup(policy, Lookup::System)
+        Self::with_lookup(policy, Lookup::System, Vec::new())
     }
 
-    fn with_lookup(policy: EgressPolicy, lookup: Lookup) -> Result<Self, EgressError> {
+    fn with_lookup(
+        policy: EgressPolicy,
+        lookup: Lookup,
+        roots: Vec<reqwest::Certificate>,
+    ) -> Result<Self, EgressError> {
         // The client panics where the process has no crypto provider. An error says that there is one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = build_client(policy.connect_timeout)?;
-        Ok(Self { inner: Arc::new(Inner { policy, client, lookup }) })
+        let client = build_client(policy.connect_timeout, &roots, None)?;
+        Ok(Self { inner: Arc::new(Inner { policy, client, clients: Clients::new(), roots, lookup }) })
     }
 
     /// The policy in force, for example to check a URL when a user gives it.
@@ -111,10 +124,11 @@ impl Egress {
     /// One hop up to the answer's headers: check, resolve, check, connect, send.
     async fn exchange(&self, hop: &Hop, budget: &Budget) -> Result<reqwest::Response, EgressError> {
         let host = host_of(&hop.url);
-        let Inner { policy, client, lookup } = &*self.inner;
+        let Inner { policy, lookup, .. } = &*self.inner;
         let pin = timeout_at(budget.deadline, lookup.pin(policy, &hop.url))
             .await
             .map_err(|_| budget.timed_out(&host, false))??;
+        let client = self.client(hop)?;
         let mut request = client.request(hop.method.clone(), hop.url.clone()).headers(hop.headers.clone());
         if let Some(body) = &hop.body {
             request = request.body(body.clone());
@@ -128,10 +142,30 @@ impl Egress {
     }
 }
 
+impl Egress {
+    /// Connections are not shared between identities.
+    fn client(&self, hop: &Hop) -> Result<reqwest::Client, EgressError> {
+        let Inner { policy, client, clients, roots, .. } = &*self.inner;
+        match &hop.identity {
+            Some(identity) => clients.of(identity, |with| build_client(policy.connect_timeout, roots, Some(with))),
+            None => Ok(client.clone()),
+        }
+    }
+}
+
 // The one place where a bare client is made.
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is the guarded client")]
-fn build_client(connect_timeout: Duration) -> Result<reqwest::Client, EgressError> {
-    reqwest::Client::builder()
+fn build_client(
+    connect_timeout: Duration,
+    roots: &[reqwest::Certificate],
+    identity: Option<reqwest::Identity>,
+) -> Result<reqwest::Client, EgressError> {
+    let mut builder = reqwest::Client::builder();
+    if let Some(identity) = identity {
+        builder = builder.identity(identity);
+    }
+    builder
+        .tls_certs_merge(roots.iter().cloned())
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(connect_timeout)

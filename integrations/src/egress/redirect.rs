@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use url::Url;
 
 use super::error::EgressError;
+use super::identity::ClientIdentity;
 use super::policy::{check_text, host_of, invalid};
 use super::request::OutboundRequest;
 
@@ -40,6 +41,8 @@ pub(super) struct Hop {
     pub body: Option<Bytes>,
     /// Headers that belong to the first host alone.
     credentials: Vec<HeaderName>,
+    /// Belongs to the first host alone, too.
+    pub identity: Option<ClientIdentity>,
 }
 
 impl Hop {
@@ -75,7 +78,11 @@ impl Hop {
                 values.iter_mut().for_each(|value| value.set_sensitive(true));
             }
         }
-        Ok(Self { method: request.method.clone(), url, headers, body: request.body.clone(), credentials })
+        let identity = request.identity.clone();
+        if identity.is_some() && url.scheme() != "https" {
+            return Err(EgressError::InvalidRequest { reason: "a client certificate needs https".into() });
+        }
+        Ok(Self { method: request.method.clone(), url, headers, body: request.body.clone(), credentials, identity })
     }
 
     /// The next hop for an answer with this status and `Location`; `None` if it is no redirect. Whether the target may
@@ -102,7 +109,9 @@ impl Hop {
             OF_BODY.iter().for_each(|name| _ = next.headers.remove(*name));
         }
         if self.url.origin() != next.url.origin() {
-            let had_credentials = self.credentials.iter().any(|name| next.headers.contains_key(name));
+            let in_headers = self.credentials.iter().any(|name| next.headers.contains_key(name));
+            let shown_in_handshake = next.identity.take().is_some();
+            let had_credentials = in_headers || shown_in_handshake;
             if had_credentials && next.body.is_some() {
                 return Err(refused(&next.url, "it would hand the body of an authenticated request to another host"));
             }

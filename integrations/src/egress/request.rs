@@ -7,6 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 
+use super::identity::ClientIdentity;
+
 /// A request to the outside. Build it with [`OutboundRequest::new`]; every field may be set.
 #[derive(Clone)]
 pub struct OutboundRequest {
@@ -26,6 +28,8 @@ pub struct OutboundRequest {
     /// Names of headers (beside `Authorization`, `Proxy-Authorization` and `Cookie`) that must not be sent to another
     /// scheme, host or port after a redirect: wherever a credential travels in a header of its own, name it here.
     pub sensitive_headers: Vec<String>,
+    /// Shown in the TLS handshake; stays with the first scheme, host and port, as credentials in headers do.
+    pub identity: Option<ClientIdentity>,
 }
 
 impl OutboundRequest {
@@ -39,6 +43,7 @@ impl OutboundRequest {
             max_response_bytes: 10 * 1024 * 1024,
             follow_redirects: true,
             sensitive_headers: Vec::new(),
+            identity: None,
         }
     }
 
@@ -56,6 +61,11 @@ impl OutboundRequest {
         let name = name.into();
         self.sensitive_headers.push(name.clone());
         self.header(name, value)
+    }
+
+    pub fn identity(mut self, identity: ClientIdentity) -> Self {
+        self.identity = Some(identity);
+        self
     }
 
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
@@ -90,6 +100,7 @@ impl fmt::Debug for OutboundRequest {
             .field("max_response_bytes", &self.max_response_bytes)
             .field("follow_redirects", &self.follow_redirects)
             .field("sensitive_headers", &self.sensitive_headers)
+            .field("identity", &self.identity)
             .finish()
     }
 }

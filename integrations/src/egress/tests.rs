@@ -146,7 +146,8 @@ async fn one_closed_address_closes_a_name() {
     for answer in [&["127.0.0.1"][..], &["8.8.8.8", "127.0.0.1"], &["2606:4700::1111", "::ffff:10.0.0.1"], &["fe80::1"]]
     {
         let script = Script::new(&[answer]);
-        let egress = Egress::with_lookup(EgressPolicy::default(), Lookup::Scripted(script.clone())).unwrap();
+        let egress =
+            Egress::with_lookup(EgressPolicy::default(), Lookup::Scripted(script.clone()), Vec::new()).unwrap();
         let url = format!("http://rebind.example:{}/?token=canary", internal.port);
         let error = egress.send(OutboundRequest::get(url)).await.unwrap_err();
         assert_eq!(error, EgressError::BlockedAddress { host: "rebind.example".into() }, "{answer:?}");
@@ -164,7 +165,7 @@ async fn a_name_that_rebinds_is_connected_where_it_was_checked() {
     let internal = Server::on(&format!("127.0.0.1:{}", outside.port), |_| Say::ok("secret")).await;
     let script = Script::new(&[&["127.0.0.2"], &["127.0.0.1"]]);
     let policy = EgressPolicy { allow_private: vec!["127.0.0.2/32".parse().unwrap()], ..EgressPolicy::default() };
-    let egress = Egress::with_lookup(policy, Lookup::Scripted(script.clone())).unwrap();
+    let egress = Egress::with_lookup(policy, Lookup::Scripted(script.clone()), Vec::new()).unwrap();
     let url = format!("http://rebind.example:{}/", outside.port);
     assert_eq!(&egress.send(OutboundRequest::get(&url)).await.unwrap().body[..], b"outside");
     assert_eq!(script.asked.load(Ordering::SeqCst), 1, "the connection must not look the name up again");
@@ -178,7 +179,7 @@ async fn the_client_connects_no_name_without_a_checked_address() {
     let server = Server::start(|_| Say::ok("hello")).await;
     // As `Egress::new` does: each test may be a process of its own.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = build_client(Duration::from_secs(1)).unwrap();
+    let client = build_client(Duration::from_secs(1), &[], None).unwrap();
     let error = client.get(format!("http://localhost:{}/", server.port)).send().await.unwrap_err();
     assert!(error.is_connect());
     assert_eq!(server.hits(), 0);
@@ -212,7 +213,7 @@ async fn a_redirect_is_checked_like_a_first_request() {
     let outside = Server::start(move |_| Say::redirect(302, &format!("http://inside.example:{port}/"))).await;
     let policy = EgressPolicy { allow_loopback: true, ..EgressPolicy::default() };
     let script = Script::new(&[&["10.9.8.7", "127.0.0.1"]]);
-    let egress = Egress::with_lookup(policy, Lookup::Scripted(script)).unwrap();
+    let egress = Egress::with_lookup(policy, Lookup::Scripted(script), Vec::new()).unwrap();
     let error = egress.send(OutboundRequest::get(outside.url("/"))).await.unwrap_err();
     assert_eq!(error, EgressError::BlockedAddress { host: "inside.example".into() });
     assert_eq!(internal.hits(), 0);

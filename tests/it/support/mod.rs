@@ -9,6 +9,7 @@ pub mod poll;
 pub mod server;
 pub mod specs;
 pub mod stub;
+pub mod tls;
 
 pub use account::Account;
 pub use client::{Answer, Client};

@@ -1,5 +1,7 @@
 //! The credential of a connection: metadata only, never the value.
 
+use std::collections::BTreeMap;
+
 use commands::credential::{self as use_cases, CreateCredential};
 use domain::{
     connection::{AuthScheme, Connection},
@@ -10,7 +12,7 @@ use domain::{
 use poem_openapi::{Object, OpenApi, param::Path};
 use secrecy::SecretString;
 
-use super::joined;
+use super::auth::{KeyBody, Values};
 use crate::{
     answer::{Answer, Written},
     auth::{
@@ -33,10 +35,18 @@ struct CredentialValueBody {
     value: Option<Secret>,
     api_key: Option<Secret>,
     token: Option<Secret>,
+    /// `api_key` with several keys: every one with its value.
+    keys: Option<Vec<KeyBody>>,
     /// `basic`.
     username: Option<String>,
     /// `basic`.
     password: Option<Secret>,
+    /// `mtls`: PEM, the client's certificate first.
+    certificate: Option<Secret>,
+    /// `mtls`: PEM, not encrypted.
+    private_key: Option<Secret>,
+    /// `custom`: the values that the header templates name.
+    secrets: Option<BTreeMap<String, Secret>>,
 }
 
 #[derive(Debug, Object)]
@@ -55,36 +65,26 @@ struct ConnectionCredentialsJson {
 
 impl CredentialValueBody {
     fn into_secret(self, auth: &AuthScheme) -> Result<SecretString, Problem> {
+        let Self { value, api_key, keys, token, username, password, certificate, private_key, secrets } = self;
+        let values = Values { value, api_key, keys, token, username, password, certificate, private_key, secrets };
         let mut faults = Faults::default();
-        let basic = joined(self.username.as_deref(), self.password.as_ref(), "credentials.", &mut faults);
-        let mut plain = [self.value, self.api_key, self.token].into_iter().flatten();
-        let (first, second) = (plain.next(), plain.next());
-        let wanted = match auth {
-            AuthScheme::None => {
-                faults.add("credentials", "this connection's authType is none; change it first");
-                None
-            }
-            AuthScheme::Basic => {
-                if first.is_some() {
-                    faults.add("credentials.value", "authType basic wants username and password");
-                }
-                basic
-            }
-            AuthScheme::ApiKey { .. } | AuthScheme::Bearer => {
-                if basic.is_some() {
-                    faults.add("credentials.username", "does not belong to this connection's authType");
-                }
-                if second.is_some() {
-                    faults.add("credentials.value", "is given twice, under two names");
-                }
-                first.map(|secret| secret.0)
-            }
-        };
-        if faults.0.is_empty() && wanted.is_none() {
-            faults.add("credentials.value", "is required");
+        if *auth == AuthScheme::None {
+            return Err(Problem::field("credentials", "this connection's authType is none; change it first"));
         }
+        let secret = values.into_secret(auth, "credentials.", &mut faults);
         faults.into_result()?;
-        wanted.ok_or_else(|| Problem::field("credentials.value", "is required"))
+        secret.ok_or_else(|| Problem::field(format!("credentials.{}", wanted(auth)), "is required"))
+    }
+}
+
+/// The first field that the scheme wants.
+fn wanted(auth: &AuthScheme) -> &'static str {
+    match auth {
+        AuthScheme::ApiKeys { .. } => "keys",
+        AuthScheme::Basic => "username",
+        AuthScheme::Mtls => "certificate",
+        AuthScheme::Custom { .. } => "secrets",
+        _ => "value",
     }
 }
 
@@ -97,7 +97,7 @@ pub(super) async fn replace<P>(
     value: SecretString,
 ) -> Result<LogPosition, Problem> {
     let context = permit.context_without_claim();
-    if let Some(credential) = present.credential.filter(|_| present.auth.as_str() == kind) {
+    if let Some(credential) = present.credential.filter(|_| present.auth.credential_kind() == kind) {
         return Ok(use_cases::rotate(permit.app(), &context, credential, value).await?.at);
     }
     let input = CreateCredential {
@@ -168,7 +168,7 @@ impl ConnectionCredentialsApi {
         }
         let value = body.0.credentials.into_secret(&connection.auth)?;
         let name = body.0.name.unwrap_or_else(|| format!("{} credential", connection.name));
-        let kind = connection.auth.as_str().to_owned();
+        let kind = connection.auth.credential_kind().to_owned();
         let input = CreateCredential { name, kind, connection: Some(id), value };
         let done = use_cases::create(permit.app(), permit.context(), input).await?;
         stored(&permit, done.value, done.at, "Credentials stored.").await

@@ -4,57 +4,16 @@ use commands::connection::CreateConnection;
 use domain::{
     connection::{AuthScheme, ConnectionPatch},
     error::Faults,
-    operation::ParameterLocation,
 };
 use poem_openapi::{Enum, Object};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde_json::Value;
 
-use super::upload;
-use crate::{problem::Problem, types::Secret};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
-#[oai(rename_all = "snake_case")]
-pub enum AuthType {
-    None,
-    ApiKey,
-    Bearer,
-    Basic,
-    /// Not available in this version.
-    Oauth2,
-    /// Not available in this version.
-    Custom,
-}
-
-#[derive(Debug, Clone, Copy, Enum)]
-#[oai(rename_all = "lowercase")]
-pub enum KeyPlace {
-    Header,
-    Query,
-    Cookie,
-}
-
-/// The credential, by `authType`. It goes to the vault and is never returned.
-#[derive(Debug, Default, Object)]
-#[oai(rename_all = "camelCase", deny_unknown_fields)]
-pub struct AuthConfig {
-    /// `api_key`: where the key travels; `header` when absent.
-    #[oai(rename = "in")]
-    location: Option<KeyPlace>,
-    /// `api_key`: the header's, query parameter's or cookie's name; `X-API-Key` when absent.
-    name: Option<String>,
-    /// The same as `name`, in a header.
-    header_name: Option<String>,
-    /// `api_key`: the key. `apiKey` is the same.
-    value: Option<Secret>,
-    api_key: Option<Secret>,
-    /// `bearer`: the token.
-    token: Option<Secret>,
-    /// `basic`.
-    username: Option<String>,
-    /// `basic`.
-    password: Option<Secret>,
-}
+use super::{
+    auth::{self, AuthConfig, AuthType},
+    upload,
+};
+use crate::problem::Problem;
 
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
@@ -123,9 +82,7 @@ impl CreateConnectionBody {
         }
         let spec = upload::of(self.spec, self.spec_archive, self.spec_root, &mut faults);
         let config = self.auth_config.unwrap_or_default();
-        let wanted = self.auth_type.unwrap_or(AuthType::None);
-        let auth = scheme(wanted, &config, None, &mut faults);
-        let secret = secret(wanted, &config, &mut faults);
+        let (auth, secret) = auth::read(self.auth_type, config, &AuthScheme::None, &mut faults);
         faults.into_result()?;
         Ok(CreateConnection {
             name: self.name,
@@ -143,15 +100,8 @@ impl PatchConnectionBody {
     /// The changes of the connection itself, and a new value for its credential.
     pub fn into_patch(self, present: &AuthScheme) -> Result<(ConnectionPatch, Option<SecretString>), Problem> {
         let mut faults = Faults::default();
-        let wanted = self.auth_type.unwrap_or(match present {
-            AuthScheme::None => AuthType::None,
-            AuthScheme::ApiKey { .. } => AuthType::ApiKey,
-            AuthScheme::Bearer => AuthType::Bearer,
-            AuthScheme::Basic => AuthType::Basic,
-        });
         let config = self.auth_config.unwrap_or_default();
-        let auth = scheme(wanted, &config, Some(present), &mut faults);
-        let secret = secret(wanted, &config, &mut faults);
+        let (auth, secret) = auth::read(self.auth_type, config, present, &mut faults);
         faults.into_result()?;
         let patch = ConnectionPatch {
             name: self.name,
@@ -164,94 +114,11 @@ impl PatchConnectionBody {
     }
 }
 
-fn scheme(wanted: AuthType, config: &AuthConfig, present: Option<&AuthScheme>, faults: &mut Faults) -> AuthScheme {
-    match wanted {
-        AuthType::None => AuthScheme::None,
-        AuthType::Bearer => AuthScheme::Bearer,
-        AuthType::Basic => AuthScheme::Basic,
-        AuthType::ApiKey => {
-            let (old_location, old_name) = match present {
-                Some(AuthScheme::ApiKey { location, name }) => (*location, name.as_str()),
-                _ => (ParameterLocation::Header, "X-API-Key"),
-            };
-            let location = match config.location {
-                Some(KeyPlace::Header) => ParameterLocation::Header,
-                Some(KeyPlace::Query) => ParameterLocation::Query,
-                Some(KeyPlace::Cookie) => ParameterLocation::Cookie,
-                None => old_location,
-            };
-            let name = config.name.as_ref().or(config.header_name.as_ref()).map_or(old_name, String::as_str);
-            AuthScheme::ApiKey { location, name: name.to_owned() }
-        }
-        AuthType::Oauth2 | AuthType::Custom => {
-            faults.add("authType", "is not available in this version; use none, api_key, bearer or basic");
-            AuthScheme::None
-        }
-    }
-}
-
-/// The one value that the type wants; others are named, not ignored.
-fn secret(wanted: AuthType, config: &AuthConfig, faults: &mut Faults) -> Option<SecretString> {
-    let given = [
-        ("value", config.value.is_some()),
-        ("apiKey", config.api_key.is_some()),
-        ("token", config.token.is_some()),
-        ("username", config.username.is_some()),
-        ("password", config.password.is_some()),
-        ("in", config.location.is_some()),
-        ("name", config.name.is_some()),
-        ("headerName", config.header_name.is_some()),
-    ];
-    let (fits, noun): (&[&str], &str) = match wanted {
-        AuthType::ApiKey => (&["value", "apiKey", "in", "name", "headerName"], "api_key"),
-        AuthType::Bearer => (&["token", "value"], "bearer"),
-        AuthType::Basic => (&["username", "password"], "basic"),
-        AuthType::None => (&[], "none"),
-        // The type itself is named already.
-        AuthType::Oauth2 | AuthType::Custom => return None,
-    };
-    for (field, _) in given.iter().filter(|(field, given)| *given && !fits.contains(field)) {
-        faults.add(format!("authConfig.{field}"), format!("does not belong to authType {noun}"));
-    }
-    if config.value.is_some() && (config.api_key.is_some() || config.token.is_some()) {
-        faults.add("authConfig.value", "is given twice, under two names");
-    }
-    let plain = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.0.clone());
-    match wanted {
-        AuthType::ApiKey => plain(&config.value).or_else(|| plain(&config.api_key)),
-        AuthType::Bearer => plain(&config.token).or_else(|| plain(&config.value)),
-        AuthType::Basic => joined(config.username.as_deref(), config.password.as_ref(), "authConfig.", faults),
-        _ => None,
-    }
-}
-
-/// `user:password`; both or neither.
-pub fn joined(
-    username: Option<&str>,
-    password: Option<&Secret>,
-    path: &str,
-    faults: &mut Faults,
-) -> Option<SecretString> {
-    match (username, password) {
-        (None, None) => None,
-        (Some(_), None) => {
-            faults.add(format!("{path}password"), "is required beside username");
-            None
-        }
-        (None, Some(_)) => {
-            faults.add(format!("{path}username"), "is required beside password");
-            None
-        }
-        (Some(username), Some(_)) if username.contains(':') => {
-            faults.add(format!("{path}username"), "must not contain a colon");
-            None
-        }
-        (Some(username), Some(password)) => Some(format!("{username}:{}", password.0.expose_secret()).into()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use domain::operation::ParameterLocation;
+    use secrecy::ExposeSecret;
+
     use super::*;
 
     fn body(text: &str) -> CreateConnectionBody {

@@ -1,10 +1,12 @@
 //! Connections: authenticated instances of APIs, with or without an OpenAPI document.
 
+mod auth;
 mod credentials;
 mod input;
 mod upload;
 mod view;
 
+pub use auth::joined;
 use commands::connection as use_cases;
 pub use credentials::ConnectionCredentialsApi;
 use domain::{
@@ -13,7 +15,6 @@ use domain::{
     ids::ConnectionId,
     policy::Permission,
 };
-pub use input::joined;
 use input::{CreateConnectionBody, PatchConnectionBody, RefreshConnectionBody};
 use poem_openapi::{OpenApi, param::Path};
 use projections::ConnectionView;
@@ -130,7 +131,7 @@ impl ConnectionsApi {
         if secret.is_some() {
             permit.require(Permission::CredentialWrite).await?;
         }
-        let kind = patch.auth.as_ref().unwrap_or(&present.auth).as_str();
+        let kind = patch.auth.as_ref().unwrap_or(&present.auth).credential_kind();
         let done = use_cases::update(permit.app(), permit.context(), id, expected, patch).await?;
         let at = match secret {
             Some(secret) => credentials::replace(&permit, id, &present, kind, secret).await?.max(done.at),
@@ -184,8 +185,9 @@ impl ConnectionsApi {
 
     /// Refresh the document
     ///
-    /// Fetches the document again, or takes the new one in `spec` or `specArchive`. Works in the background: the connection shows
-    /// `ingestionStatus`, then `changes` with what was added, removed and changed, and `breakingChanges`.
+    /// Fetches the document again, or takes the new one in `spec` or `specArchive`. Works in the background: the
+    /// connection shows `ingestionStatus`, then `changes` with what was added, removed and changed, and
+    /// `breakingChanges`.
     #[oai(path = "/connections/:id/refresh", method = "post", operation_id = "refreshConnection")]
     async fn refresh(
         &self,

@@ -1,8 +1,8 @@
 //! A connection as clients see it.
 
 use domain::{
-    connection::{AuthScheme, SpecChanges, SpecSource},
-    operation::SpecProblem,
+    connection::{AuthScheme, HeaderTemplate, SpecChanges, SpecSource, template},
+    operation::{ParameterLocation, SpecProblem},
 };
 use poem_openapi::Object;
 use projections::{ConnectionView, LastTest};
@@ -32,6 +32,15 @@ pub struct AuthPlaceJson {
     #[oai(rename = "in")]
     location: String,
     name: String,
+}
+
+/// A header that is made of secrets; its template is not told, for it may hold one.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+pub struct AuthHeaderJson {
+    name: String,
+    /// `NAME` of each `{{ secret.NAME }}`.
+    secrets: Vec<String>,
 }
 
 /// The connected document, in short.
@@ -122,10 +131,14 @@ pub struct ConnectionJson {
     pub spec_source: String,
     pub spec: Option<SpecJson>,
     pub changes: Option<ChangesJson>,
-    /// `none`, `api_key`, `bearer` or `basic`.
+    /// `none`, `api_key`, `bearer`, `basic`, `mtls` or `custom`.
     pub auth_type: String,
-    /// For `api_key`: where the key travels.
+    /// For `api_key` with one key: where it travels.
     pub auth_place: Option<AuthPlaceJson>,
+    /// For `api_key`: where each key travels.
+    pub auth_places: Option<Vec<AuthPlaceJson>>,
+    /// For `custom`: the headers' names and the secrets that fill them.
+    pub auth_headers: Option<Vec<AuthHeaderJson>>,
     pub credential_id: Option<String>,
     /// What to know before trusting this host.
     pub risks: Vec<String>,
@@ -149,10 +162,9 @@ impl From<ConnectionView> for ConnectionJson {
             SpecSource::Upload { .. } => ("upload", None),
             SpecSource::None => ("none", None),
         };
+        let auth_places = places(&view.auth);
         let auth_place = match &view.auth {
-            AuthScheme::ApiKey { location, name } => {
-                Some(AuthPlaceJson { location: name_of(location), name: name.clone() })
-            }
+            AuthScheme::ApiKey { location, name } => Some(place(*location, name)),
             _ => None,
         };
         let (spec, warnings, warning_count) = match view.facts {
@@ -190,6 +202,8 @@ impl From<ConnectionView> for ConnectionJson {
             changes: view.changes.map(Into::into),
             auth_type: view.auth.as_str().to_owned(),
             auth_place,
+            auth_places,
+            auth_headers: headers(&view.auth),
             credential_id: view.credential_id.map(|id| id.to_string()),
             risks: view.risks,
             last_test: view.last_test.map(Into::into),
@@ -198,4 +212,25 @@ impl From<ConnectionView> for ConnectionJson {
             version: view.version,
         }
     }
+}
+
+fn place(location: ParameterLocation, name: &str) -> AuthPlaceJson {
+    AuthPlaceJson { location: name_of(location), name: name.to_owned() }
+}
+
+fn places(auth: &AuthScheme) -> Option<Vec<AuthPlaceJson>> {
+    match auth {
+        AuthScheme::ApiKey { location, name } => Some(vec![place(*location, name)]),
+        AuthScheme::ApiKeys { keys } => Some(keys.iter().map(|key| place(key.location, &key.name)).collect()),
+        _ => None,
+    }
+}
+
+fn headers(auth: &AuthScheme) -> Option<Vec<AuthHeaderJson>> {
+    let AuthScheme::Custom { headers } = auth else { return None };
+    let of = |header: &HeaderTemplate| AuthHeaderJson {
+        name: header.name.clone(),
+        secrets: template::names(&header.template).unwrap_or_default(),
+    };
+    Some(headers.iter().map(of).collect())
 }
