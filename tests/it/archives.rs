@@ -64,6 +64,7 @@ async fn every_document_of_several_files_is_taken() {
             let found = maria.client.connect(body).await;
             assert_eq!(found["endpointCount"], document.operations, "{}: {found}", document.root);
             assert_eq!(found["specSource"], "upload");
+            assert!(found["spec"]["files"].as_u64() > Some(1), "{found}");
             let path = format!("/connections/{}/endpoints?limit=1", id(&found));
             let listed = maria.client.get(&path).await.data(200);
             assert_eq!(listed["pagination"]["total"], document.operations, "{}", document.root);

@@ -31,7 +31,7 @@ pub fn read(
     head(&ctx, &mut summary);
     summary.servers = server::of_document(&ctx);
     summary.security_schemes = security::schemes(&ctx);
-    if let Some(list) = doc.get(ROOT, "security") {
+    if let Some(list) = ctx.part(ROOT, "security") {
         summary.security = security::requirements(&ctx, list, &summary.security_schemes);
     }
     match doc.get(ROOT, "paths") {
@@ -80,7 +80,7 @@ pub fn version(doc: &Doc<'_>) -> Result<(String, bool), IngestError> {
 }
 
 fn head(ctx: &Context<'_, '_>, summary: &mut SpecSummary) {
-    let Some(info) = ctx.doc.get(ROOT, "info").filter(|v| ctx.doc.is_object(*v)) else {
+    let Some(info) = ctx.part(ROOT, "info").filter(|v| ctx.doc.is_object(*v)) else {
         ctx.warn(ROOT, "the document has no `info`");
         return;
     };
@@ -169,7 +169,7 @@ fn methods<'d>(ctx: &Context<'d, '_>, item: Id) -> Vec<(&'d str, Id, Id)> {
 }
 
 fn count_webhooks(ctx: &Context<'_, '_>) -> Result<usize, IngestError> {
-    let Some(webhooks) = ctx.doc.get(ROOT, "webhooks") else { return Ok(0) };
+    let Some(webhooks) = ctx.part(ROOT, "webhooks") else { return Ok(0) };
     let mut count = 0;
     for (_, item) in ctx.unique_members(webhooks) {
         count += methods(ctx, item).len();

@@ -1,10 +1,11 @@
 //! Reads an OpenAPI document (Swagger 2.0, OpenAPI 3.0, 3.1, and 3.2 as 3.1; JSON or YAML) into the normalised
 //! operations that planner, validator and executor share.
 //!
-//! Synchronous, without a network; the clock only ends what takes too long. About one real document in five fails a strict validator and is used
-//! all the same, so only what is no OpenAPI document, or breaks a cap, is refused; everything else is a warning with
-//! its JSON pointer. The way of a document: bytes → `archive` → `reader` (its files, and what they refer to) → `tape`
-//! (one flat table for JSON and YAML) → `refs` (what `$ref` means) → `document` and its parts → [`SpecSummary`].
+//! Synchronous, without a network; the clock only ends what takes too long. About one real document in five fails a
+//! strict validator and is used all the same, so only what is no OpenAPI document, or breaks a cap, is refused;
+//! everything else is a warning with its JSON pointer. The way of a document: bytes → `archive` → `reader` (its files,
+//! and what they refer to) → `tape` (one flat table for JSON and YAML) → `refs` (what `$ref` means) → `document` and
+//! its parts → [`SpecSummary`].
 
 mod archive;
 mod body;

@@ -275,7 +275,7 @@ impl<'d> Summariser<'_, 'd, '_> {
             let room = MAX_REQUIRED.saturating_sub(into.required.len());
             into.required.extend(doc.items(required).filter_map(|v| doc.string(v)).take(room));
         }
-        let Some(properties) = words.properties else { return };
+        let Some(properties) = words.properties.and_then(|at| self.ctx.refs.follow(at)) else { return };
         let inherited = into.properties.len();
         for (name, id) in doc.members(properties) {
             if let Some(member) = into.properties[..inherited].iter_mut().find(|m| m.name == name) {

@@ -1,6 +1,7 @@
 //! Ingestion of real documents and of bad ones, through the public interface.
 //!
-//! The real documents, the multi-file ones included, lie in the project's shared folder (`APIQ_SHARED`); without it their test is skipped.
+//! The real documents, those of several files included, lie in the project's shared folder (`APIQ_SHARED`); without it
+//! their test is skipped.
 
 mod archives;
 mod several_files;

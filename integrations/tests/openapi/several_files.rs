@@ -24,13 +24,28 @@ fn pets() -> Vec<(&'static str, &'static str)> {
     vec![
         ("texts.yaml", "intro: Keeps pets."),
         (
+            "lists.yaml",
+            "tags: [pets]
+answers: {200: {$ref: 'shared/answers.yaml#/error'}}
+",
+        ),
+        (
             "paths/all.yaml",
-            "/own: {put: {responses: {}}}\n/pets/{id}: {$ref: pets.yaml}\n/owners: {get: {$ref: '../operations.json#/owners'}}\n",
+            "/own: {put: {responses: {}}}
+/pets/{id}: {$ref: pets.yaml}
+/owners: {get: {$ref: '../operations.json#/owners'}}
+/lists: {get: {tags: {$ref: '../lists.yaml#/tags'}, responses: {$ref: '../lists.yaml#/answers'}}}
+",
         ),
         (
             "paths/pets.yaml",
-            "parameters: [{$ref: ../shared/parameters.yaml#/id}]\nget:\n  operationId: getPet\n  security: [{key: []}]\n  \
-             responses:\n    200:\n      description: ok\n      content: {application/json: {schema: {$ref: '../models/my%20pet.yaml'}}}\n",
+            "parameters: [{$ref: ../shared/parameters.yaml#/id}]
+get:
+  operationId: getPet
+  security: [{key: []}]
+  responses:
+    200: {description: ok, content: {application/json: {schema: {$ref: '../models/my%20pet.yaml'}}}}
+",
         ),
         ("shared/parameters.yaml", "id: {name: id, in: path, required: true, schema: {type: integer}}"),
         (
@@ -41,8 +56,13 @@ fn pets() -> Vec<(&'static str, &'static str)> {
         ("models/error.yaml", "Error: {type: object, properties: {code: {type: string}}}"),
         (
             "models/my pet.yaml",
-            "type: object\nproperties:\n  name: {type: string}\n  default: {$ref: error.yaml#/Error}\n  parent: {$ref: '#'}\n  \
-             owner: {$ref: ../spec.yaml#/components/schemas/Pet}\n",
+            "type: object
+properties:
+  name: {type: string}
+  default: {$ref: error.yaml#/Error}
+  parent: {$ref: '#'}
+  owner: {$ref: ../spec.yaml#/components/schemas/Pet}
+",
         ),
         ("operations.json", r#"{"owners": {"operationId": "owners", "responses": {"200": {"description": "ok"}}}}"#),
     ]
@@ -73,10 +93,16 @@ fn files_are_put_together() {
     files.push(("spec.yaml", ROOT));
     let summary = read(&files);
     let names: Vec<String> = summary.operations.iter().map(|o| format!("{} {}", o.method, o.path)).collect();
-    assert_eq!(names, ["GET /own", "GET /pets/{id}", "GET /owners"], "what stands beside a reference comes first");
+    assert_eq!(
+        names,
+        ["GET /own", "GET /pets/{id}", "GET /owners", "GET /lists"],
+        "what stands beside a reference comes first"
+    );
     assert_eq!(summary.description.as_deref(), Some("Keeps pets."));
     assert_eq!(summary.security_schemes[0].name, "key");
     assert_eq!(summary.operations[2].operation_id.as_deref(), Some("owners"));
+    let lists = &summary.operations[3];
+    assert_eq!((lists.tags.as_slice(), lists.responses.len()), (&["pets".to_owned()][..], 1));
     let get = &summary.operations[1];
     assert_eq!((get.parameters[0].name.as_str(), get.parameters[0].schema.kind.as_str()), ("id", "integer"));
     let pet = get.responses[0].schema.as_ref().unwrap();
