@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
 
-use crate::{cli::Admin, settings::Settings, tools};
+use crate::{cli::Admin, local, master, rotate, settings::Settings, tools};
 
 /// Quarantined events that are listed.
 const LISTED: i64 = 1_000;
@@ -24,11 +24,21 @@ pub async fn run(settings: Settings, admin: Admin, json: bool) -> anyhow::Result
     let done = match admin {
         Admin::Rebuild { batch } => rebuild(url.expose_secret(), batch, json).await,
         Admin::Quarantine => quarantine(url.expose_secret(), json).await,
+        Admin::RotateMaster => rotate_master(&settings, url.expose_secret(), json).await,
     };
     if let Some(stack) = stack {
         stack.stop().await?;
     }
     done
+}
+
+/// The key is the settings' one, or the data folder's.
+async fn rotate_master(settings: &Settings, url: &str, json: bool) -> anyhow::Result<ExitCode> {
+    let current = match &settings.master_key {
+        Some(key) => key.clone(),
+        None => local::master_key(&settings.data_dir)?,
+    };
+    rotate::run(url, master::keys(&current, settings).await?, json).await
 }
 
 async fn rebuild(url: &str, batch: u32, json: bool) -> anyhow::Result<ExitCode> {

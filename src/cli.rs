@@ -108,6 +108,12 @@ pub enum Admin {
     ///
     /// A rebuild by a build that can take them is the way out: `apiq admin rebuild`.
     Quarantine,
+    /// Wrap every workspace's key with the present master key while servers go on
+    ///
+    /// Needs APIQ_MASTER_KEY (the new key) and APIQ_MASTER_KEY_PREVIOUS (the old one), which every server must know by
+    /// then. Interrupted at any point, nothing is lost: start it again. With --json, one line of JSON a second and one at
+    /// the end.
+    RotateMaster,
 }
 
 /// Read-only tools over the log.
@@ -139,6 +145,7 @@ impl Command {
     fn needs(&self) -> Needs {
         match self {
             Command::Serve => Needs { database: true, nats: true, master_key: true },
+            Command::Admin(Admin::RotateMaster) => Needs { database: true, master_key: true, ..Needs::default() },
             Command::Migrate { .. } | Command::Replay(_) | Command::Admin(_) => {
                 Needs { database: true, ..Needs::default() }
             }
@@ -196,6 +203,8 @@ mod tests {
         assert_eq!(command(&["apiq", "admin", "rebuild"]).unwrap(), rebuild(5_000));
         assert_eq!(command(&["apiq", "admin", "rebuild", "--batch", "7"]).unwrap(), rebuild(7));
         assert!(command(&["apiq", "admin", "rebuild", "--batch", "0"]).is_err());
+        assert_eq!(command(&["apiq", "admin", "rotate-master"]).unwrap(), Command::Admin(Admin::RotateMaster));
+        assert!(Command::Admin(Admin::RotateMaster).needs().master_key);
         assert!(command(&["apiq", "replay", "timeline"]).is_err());
         assert!(command(&["apiq"]).is_err());
     }

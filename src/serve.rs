@@ -18,10 +18,10 @@ use projections::{Projector, ReadModels, SystemReads};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use vault::{MasterKey, Vault};
+use vault::Vault;
 
 use crate::{
-    health, local,
+    health, local, master,
     metrics::{Exposition, Pools, Sampler},
     settings::{self, EgressRule, Profile, Role, Settings},
 };
@@ -85,12 +85,12 @@ pub async fn wire(settings: &Settings, engines: &Engines, listener: &TcpListener
     let url = engines.database_url.expose_secret();
     // First of all: what counts before a recorder is there counts for nothing.
     let metrics = Exposition::start(settings.metrics_listen).await?;
-    let master = MasterKey::from_base64(&engines.master_key)?;
+    let masters = master::keys(&engines.master_key, settings).await?;
     let writer = connect_pool(url, DatabaseRole::Writer, 12).await.context("the database cannot be reached")?;
     let projector_pool = connect_pool(url, DatabaseRole::Projector, 5).await?;
     let api_pool = connect_pool(url, DatabaseRole::Api, 12).await?;
     let store = EventStore::open(writer.clone(), Options::default()).await?;
-    let vault = Vault::open(writer.clone(), master).await?;
+    let vault = Vault::open(writer.clone(), masters).await?;
     let nats = settings::nats::connect(&engines.nats_url).await?;
     let mut own = vec![listener.local_addr()?];
     own.extend(metrics.as_ref().map(Exposition::address).transpose()?);
@@ -113,7 +113,11 @@ pub async fn wire(settings: &Settings, engines: &Engines, listener: &TcpListener
         certificates: Arc::new(Certificates),
     };
     let limit = usize::try_from(settings.spec_max_bytes).unwrap_or(usize::MAX);
-    let command_settings = commands::Settings { spec_max_bytes: limit, ..commands::Settings::default() };
+    let command_settings = commands::Settings {
+        spec_max_bytes: limit,
+        secret_retention: chrono::TimeDelta::days(i64::from(settings.secret_retention_days)),
+        ..commands::Settings::default()
+    };
     let app = App::new(store, vault, command_settings, ports);
     planner.join(app.clone());
 

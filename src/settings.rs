@@ -6,6 +6,7 @@
 //! binary.
 
 mod egress;
+pub mod master;
 pub mod nats;
 mod parse;
 mod spec;
@@ -116,8 +117,15 @@ pub struct Settings {
     pub database_url: Option<SecretString>,
     /// `nats://…`; connect with [`nats::connect`], which takes user and password out of it.
     pub nats_url: Option<SecretString>,
-    /// base64 of 32 bytes, already checked.
+    /// base64 of 32 bytes or the address of a key service's key, already checked; from the environment or a file.
     pub master_key: Option<SecretString>,
+    /// Another master key that may still be asked to unwrap.
+    pub master_key_previous: Option<SecretString>,
+    /// The token of a key service that asks for one.
+    #[cfg_attr(not(feature = "kms-vault"), expect(dead_code, reason = "only a Transit service asks for it"))]
+    pub kms_token: Option<SecretString>,
+    /// Days for which a deleted secret can be restored.
+    pub secret_retention_days: u32,
     /// The planner's model, when one is configured.
     pub openai: Option<OpenAi>,
     /// Private address ranges that outgoing requests may reach.

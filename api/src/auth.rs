@@ -140,6 +140,8 @@ grants! {
     WebhookRead = "webhook:read",
     WebhookWrite = "webhook:write",
     ProjectionRead = "projection:read",
+    KeyRead = "key:read",
+    KeyWrite = "key:write",
 }
 
 /// An authenticated caller who may do `P` in its workspace.

@@ -23,6 +23,7 @@ pub fn request(method: &str, path: &str) -> Option<Value> {
         ("post" | "put", "/connections/{id}/credentials") => json!({ "credentials": { "value": "a new key" } }),
         ("post", "/secrets") => json!({ "name": "partner token", "type": "secret", "value": "keep this safe" }),
         ("put", "/secrets/{id}") => json!({ "value": "keep this one safe" }),
+        ("post", "/keys/destroy") => json!({ "keyId": "60303ae22b998861bce3b28f33eec1be", "erase": true }),
         ("post", "/workflows") => workflow(),
         ("put", "/workflows/{id}") => {
             let mut body = workflow();

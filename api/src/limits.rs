@@ -46,7 +46,7 @@ impl Class {
         let noun = path.trim_start_matches('/').split('/').next().unwrap_or_default();
         match noun {
             "chat" => Class::Chat,
-            "secrets" | "credentials" => Class::Secrets,
+            "secrets" | "credentials" | "keys" => Class::Secrets,
             _ => Class::Default,
         }
     }

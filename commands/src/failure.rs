@@ -86,7 +86,7 @@ impl From<BlobError> for Failure {
 impl From<VaultError> for Failure {
     fn from(error: VaultError) -> Self {
         match error {
-            VaultError::Database(e) => Failure::Unavailable(e.to_string()),
+            e @ (VaultError::Database(_) | VaultError::MasterKeyUnavailable(_)) => Failure::Unavailable(e.to_string()),
             other => Failure::Internal(other.to_string()),
         }
     }

@@ -22,6 +22,7 @@ pub mod unit;
 mod waiters;
 pub mod webhook;
 pub mod workflow;
+pub mod workspace_key;
 
 use std::sync::Arc;
 
@@ -42,6 +43,8 @@ pub struct Settings {
     pub refresh_token_life: TimeDelta,
     /// Bytes an uploaded document may have.
     pub spec_max_bytes: usize,
+    /// For how long a deleted secret can be restored.
+    pub secret_retention: TimeDelta,
 }
 
 impl Default for Settings {
@@ -50,6 +53,7 @@ impl Default for Settings {
             access_token_life: TimeDelta::minutes(15),
             refresh_token_life: TimeDelta::days(30),
             spec_max_bytes: 32 * 1024 * 1024,
+            secret_retention: TimeDelta::days(7),
         }
     }
 }

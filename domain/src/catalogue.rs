@@ -9,6 +9,7 @@ pub fn all() -> Vec<(&'static str, &'static str, &'static str)> {
     }
     let mut all: Vec<_> = of::<crate::organization::OrganizationEvent>("organization").collect();
     all.extend(of::<crate::workspace::WorkspaceEvent>("workspace"));
+    all.extend(of::<crate::workspace_key::WorkspaceKeyEvent>("workspace_key"));
     all.extend(of::<crate::user::UserEvent>("user"));
     all.extend(of::<crate::session::SessionEvent>("session"));
     all.extend(of::<crate::api_key::ApiKeyEvent>("api_key"));
@@ -51,7 +52,7 @@ mod tests {
             let (noun, verb) = name.split_once('.').unwrap();
             assert!(
                 !noun.is_empty()
-                    && (["read", "logged_in", "step_outcome_unknown", "resent"].contains(&verb)
+                    && (["read", "made", "logged_in", "step_outcome_unknown", "resent"].contains(&verb)
                         || verb.ends_with("ed")),
                 "{name}"
             );

@@ -29,6 +29,7 @@ pub mod user;
 pub mod webhook;
 pub mod workflow;
 pub mod workspace;
+pub mod workspace_key;
 
 /// Names the sources of this crate, in 16 hex digits: states that were folded by equal sources have equal shapes.
 pub const FOLD_FINGERPRINT: &str = env!("DOMAIN_FOLD_FINGERPRINT");

@@ -26,10 +26,14 @@ pub enum Permission {
     WebhookWrite,
     StatsRead,
     ProjectionRead,
+    /// The workspace's keys: versions and progress, never the keys.
+    KeyRead,
+    /// Rotate and destroy them.
+    KeyWrite,
 }
 
 impl Permission {
-    pub const ALL: [Permission; 19] = [
+    pub const ALL: [Permission; 21] = [
         Permission::SelfRead,
         Permission::ApiKeyRead,
         Permission::ApiKeyWrite,
@@ -49,6 +53,8 @@ impl Permission {
         Permission::WebhookWrite,
         Permission::StatsRead,
         Permission::ProjectionRead,
+        Permission::KeyRead,
+        Permission::KeyWrite,
     ];
 
     /// `resource:action`, as shown to people.
@@ -73,6 +79,8 @@ impl Permission {
             Permission::WebhookWrite => "webhook:write",
             Permission::StatsRead => "stats:read",
             Permission::ProjectionRead => "projection:read",
+            Permission::KeyRead => "key:read",
+            Permission::KeyWrite => "key:write",
         }
     }
 }
@@ -89,8 +97,8 @@ pub fn allows(role: Role, permission: Permission) -> bool {
         WorkflowExecute | ExecutionControl | PlanWrite => matches!(role, Owner | Admin | Manager | Member),
         CredentialWrite | WebhookWrite => matches!(role, Owner | Admin | Manager),
         ApiKeyRead => matches!(role, Owner | Admin | Auditor),
-        ApiKeyWrite => matches!(role, Owner | Admin),
-        LogRead | StatsRead | ProjectionRead => matches!(role, Owner | Admin | Auditor),
+        ApiKeyWrite | KeyWrite => matches!(role, Owner | Admin),
+        LogRead | StatsRead | ProjectionRead | KeyRead => matches!(role, Owner | Admin | Auditor),
     }
 }
 

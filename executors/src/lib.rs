@@ -9,6 +9,7 @@ mod checkpoint;
 pub mod dispatcher;
 mod gather;
 pub mod ingester;
+mod keeper;
 mod lock;
 pub mod nats;
 pub mod node;

@@ -8,7 +8,9 @@ use projections::SystemReads;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Liveness, RelayStats, dispatcher::Dispatcher, ingester::Ingester, relay, workflow::Executor};
+use crate::{
+    Liveness, RelayStats, dispatcher::Dispatcher, ingester::Ingester, keeper::Keeper, relay, workflow::Executor,
+};
 
 /// Which parts a node runs. A large installation spreads them; `apiq dev` runs all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,8 @@ pub fn start(node: &Node, roles: Roles, shutdown: &CancellationToken) -> JoinSet
         parts.spawn(executor.run(nats.clone(), reads.clone()));
         let ingester = Ingester::new(app.clone(), egress.clone(), liveness.clone(), limits);
         parts.spawn(ingester.run(nats.clone(), reads.clone(), shutdown.clone()));
+        let keeper = Keeper { app: app.clone(), liveness: liveness.clone() };
+        parts.spawn(keeper.run(shutdown.clone()));
     }
     if roles.dispatcher {
         let dispatcher = Dispatcher::new(app, egress, liveness, reads, database_url, shutdown.clone());

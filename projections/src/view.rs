@@ -25,6 +25,7 @@ use domain::{
     webhook::WebhookEvent,
     workflow::WorkflowEvent,
     workspace::WorkspaceEvent,
+    workspace_key::WorkspaceKeyEvent,
 };
 
 use crate::{fault::Fault, fold::Reader, row::Row, table::Rows};
@@ -54,7 +55,7 @@ macro_rules! facts {
     ($( $aggregate:literal = $variant:ident($event:ty) ),* $(,)?) => {
         /// A decoded event of any aggregate.
         #[derive(Debug)]
-        #[expect(dead_code, reason = "sessions, denials and reservations are decoded only to see that they can be")]
+        #[expect(dead_code, reason = "sessions, denials, reservations and keys are decoded only to see that they can be")]
         pub(crate) enum Fact { $( $variant($event) ),* }
 
         impl Fact {
@@ -74,6 +75,7 @@ macro_rules! facts {
 facts! {
     "organization" = Organization(OrganizationEvent),
     "workspace" = Workspace(WorkspaceEvent),
+    "workspace_key" = WorkspaceKey(WorkspaceKeyEvent),
     "user" = User(UserEvent),
     "session" = Session(SessionEvent),
     "api_key" = ApiKey(ApiKeyEvent),
@@ -252,8 +254,15 @@ pub(crate) fn columns() -> Vec<(&'static str, &'static [&'static str])> {
 
 /// Event types that no view but the audit log shows.
 #[cfg(test)]
-const ONLY_AUDITED: [&str; 6] = [
+const ONLY_AUDITED: [&str; 13] = [
     "organization.created",
+    "workspace_key.made",
+    "workspace_key.rotated",
+    "workspace_key.retired",
+    "workspace_key.rewrapped",
+    "workspace_key.master_changed",
+    "workspace_key.erasure_requested",
+    "workspace_key.destroyed",
     "session.started",
     "session.refreshed",
     "session.revoked",

@@ -3,7 +3,9 @@
 use domain::event::LogPosition;
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 
-use crate::ReplayError;
+use uuid::Uuid;
+
+use crate::{ReplayError, redact::Erased};
 
 pub(crate) struct Session {
     pub db: PgConnection,
@@ -23,6 +25,16 @@ impl Session {
         // In a restored dump nobody writes: all its transactions are of the past.
         let generation = if same { generation } else { generation + 1 };
         Ok(Session { db, generation })
+    }
+
+    /// Keys of a workspace that were destroyed. No key is read: the view has names only.
+    pub async fn erased(&mut self, workspace: Uuid) -> Result<Erased, ReplayError> {
+        let names: Vec<(String, i32)> =
+            sqlx::query_as("select subject, version from log.erased_keys where workspace_id = $1")
+                .bind(workspace)
+                .fetch_all(&mut self.db)
+                .await?;
+        Ok(names.into_iter().collect())
     }
 
     /// Events up to and including `until`.

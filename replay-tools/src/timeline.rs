@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 
 use crate::{
     ReplayError, print,
-    redact::{redact, summary},
+    redact::{Erased, redact, summary},
     session::Session,
 };
 
 /// Longest history printed, events.
 const MOST: i64 = 10_000;
 
-/// `id` is any TypeID or a UUID. Sealed values print as `sealed`.
+/// `id` is any TypeID or a UUID. Sealed values print as `sealed`, those whose key was destroyed as `erased`.
 pub async fn timeline(
     database_url: &str,
     id: &str,
@@ -33,8 +33,9 @@ pub async fn timeline(
     if events.is_empty() {
         return Err(ReplayError::NoEvents(id.to_owned()));
     }
+    let erased = session.erased(events[0].workspace_id).await?;
     if json {
-        let all: Vec<Value> = events.iter().map(document).collect();
+        let all: Vec<Value> = events.iter().map(|event| document(event, &erased)).collect();
         writeln!(out, "{:#}", Value::from(all))?;
         return Ok(());
     }
@@ -44,7 +45,7 @@ pub async fn timeline(
             event.recorded_at.to_rfc3339_opts(SecondsFormat::Millis, true),
             event.event_type.clone(),
             actor(event),
-            summary(&payload(event)),
+            summary(&payload(event, &erased)),
         ]
     });
     let first = &events[0];
@@ -53,8 +54,8 @@ pub async fn timeline(
     Ok(())
 }
 
-fn payload(event: &RecordedEvent) -> Value {
-    redact(serde_json::from_str(&event.payload).unwrap_or_else(|_| Value::from("unreadable")))
+fn payload(event: &RecordedEvent, erased: &Erased) -> Value {
+    redact(serde_json::from_str(&event.payload).unwrap_or_else(|_| Value::from("unreadable")), erased)
 }
 
 fn actor(event: &RecordedEvent) -> String {
@@ -63,7 +64,7 @@ fn actor(event: &RecordedEvent) -> String {
         .map_or_else(|_| "unreadable".to_owned(), |m| format!("{} {}", m.actor_kind.as_str(), m.actor_id))
 }
 
-fn document(event: &RecordedEvent) -> Value {
+fn document(event: &RecordedEvent, erased: &Erased) -> Value {
     let metadata = serde_json::from_str(&event.metadata).unwrap_or_else(|_| Value::from("unreadable"));
     json!({
         "sequence": event.sequence,
@@ -73,7 +74,7 @@ fn document(event: &RecordedEvent) -> Value {
         "version": event.event_version,
         "resource": resource_id(&event.aggregate_type, event.aggregate_id),
         "position": event.at.to_string(),
-        "payload": payload(event),
-        "metadata": redact(metadata),
+        "payload": payload(event, erased),
+        "metadata": redact(metadata, erased),
     })
 }

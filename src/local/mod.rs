@@ -156,7 +156,7 @@ pub async fn shutdown_requested() -> anyhow::Result<()> {
 }
 
 /// Read the data folder's master key, or make it once.
-fn master_key(data_dir: &Path) -> anyhow::Result<SecretString> {
+pub fn master_key(data_dir: &Path) -> anyhow::Result<SecretString> {
     let path = data_dir.join("master.key");
     if let Some(text) = files::read_if_there(&path)? {
         let key = text.trim();

@@ -3,18 +3,17 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use secrecy::SecretString;
 
 use super::spec::{SpecLimits, within};
-use super::{EgressRule, LogFormat, OpenAi, Problem, Profile, Role, Settings, nats};
+use super::{EgressRule, LogFormat, OpenAi, Problem, Profile, Role, Settings, master, nats};
 
 const DEFAULT_DATA_DIR: &str = ".apiq";
 const DEFAULT_LOG: &str = "info,sqlx=warn,async_nats=warn,poem=warn";
 const DEFAULT_BASE_URL: &str = "https://api.openai.com/v1";
 const DEFAULT_MODEL: &str = "gpt-4o-mini";
 const DEFAULT_SPEC_MAX_BYTES: u64 = 32 * 1024 * 1024;
+const DEFAULT_RETENTION_DAYS: u32 = 7;
 /// Beyond this a document does not fit into the memory that ingestion may take.
 const LARGEST_SPEC_MAX_BYTES: u64 = 1024 * 1024 * 1024;
 
@@ -38,7 +37,12 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             data_dir: self.text("APIQ_DATA_DIR").unwrap_or_else(|| DEFAULT_DATA_DIR.into()).into(),
             database_url: self.read("APIQ_DATABASE_URL", database_url),
             nats_url: self.read("APIQ_NATS_URL", |text| nats::check(text).map(|()| SecretString::from(text))),
-            master_key: self.read("APIQ_MASTER_KEY", master_key),
+            master_key: self.master_key("APIQ_MASTER_KEY", "APIQ_MASTER_KEY_FILE"),
+            master_key_previous: self.master_key("APIQ_MASTER_KEY_PREVIOUS", "APIQ_MASTER_KEY_PREVIOUS_FILE"),
+            kms_token: self.text("APIQ_KMS_TOKEN").map(SecretString::from),
+            secret_retention_days: self
+                .read("APIQ_SECRET_RETENTION_DAYS", retention_days)
+                .unwrap_or(DEFAULT_RETENTION_DAYS),
             openai: self.openai(),
             egress_allow: self.read("APIQ_EGRESS_ALLOW", egress).unwrap_or_else(|| default_egress(profile)),
             log: self.read("APIQ_LOG", log_filter).unwrap_or_else(|| DEFAULT_LOG.into()),
@@ -74,6 +78,17 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             fetches: self.read("APIQ_SPEC_MAX_FETCHES", within(0, 10_000)),
             seconds: self.read("APIQ_SPEC_MAX_SECONDS", within(1, 60)),
         }
+    }
+
+    /// A master key in its setting or in the file that another setting names.
+    fn master_key(&mut self, name: &'static str, file: &'static str) -> Option<SecretString> {
+        let given = self.read(name, master::check);
+        let from_file = self.read(file, |path| master::check(&master::read(path)?));
+        if self.text(name).is_some() && self.text(file).is_some() {
+            let sentence = format!("give the key itself ({name}) or its file, not both");
+            self.problems.push(Problem { setting: file, sentence });
+        }
+        given.or(from_file)
     }
 
     fn text(&self, name: &'static str) -> Option<String> {
@@ -117,11 +132,10 @@ fn database_url(text: &str) -> Result<SecretString, String> {
     }
 }
 
-fn master_key(text: &str) -> Result<SecretString, String> {
-    match STANDARD.decode(text) {
-        Ok(bytes) if bytes.len() == 32 => Ok(SecretString::from(text)),
-        Ok(bytes) => Err(format!("it holds {} bytes, but a master key has 32", bytes.len())),
-        Err(_) => Err("it is no base64; give 32 random bytes, e.g. from `openssl rand -base64 32`".into()),
+fn retention_days(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(days @ 0..=3650) => Ok(days),
+        _ => Err(format!("\"{text}\" is no number of days from 0 to 3650")),
     }
 }
 

@@ -45,9 +45,36 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         name: "APIQ_MASTER_KEY",
         default: "none; `apiq dev` makes one and keeps it in the data folder, mode 0600",
-        help: "base64 of the 32 bytes that wrap every data key of the vault. Required by `apiq serve`; there is no \
-               default key. Losing it loses every stored secret: keep it apart from the database's backups. \
-               `openssl rand -base64 32` makes one.",
+        help: "base64 of the 32 bytes that wrap every workspace's key (`openssl rand -base64 32` makes them), or the \
+               address of a key service's key: aws-kms:<ARN or alias> (builds with the feature kms-aws), or \
+               vault-transit:https://host:8200/v1/transit/keys/<name> (feature kms-vault). `apiq serve` requires it, and \
+               there is no default. Losing it loses every stored secret: keep it apart from the database's backups.",
+    },
+    Setting {
+        name: "APIQ_MASTER_KEY_FILE",
+        default: "none",
+        help: "File that holds what APIQ_MASTER_KEY would; give one of the two.",
+    },
+    Setting {
+        name: "APIQ_MASTER_KEY_PREVIOUS",
+        default: "none",
+        help: "Another master key, which unwraps and wraps nothing: the old one until `apiq admin rotate-master` is \
+               through, or the coming one while nodes are restarted. The same forms.",
+    },
+    Setting {
+        name: "APIQ_MASTER_KEY_PREVIOUS_FILE",
+        default: "none",
+        help: "File that holds what APIQ_MASTER_KEY_PREVIOUS would; give one of the two.",
+    },
+    Setting {
+        name: "APIQ_KMS_TOKEN",
+        default: "none",
+        help: "Token for a vault-transit key. AWS credentials come from where its tools look for them.",
+    },
+    Setting {
+        name: "APIQ_SECRET_RETENTION_DAYS",
+        default: "7",
+        help: "Days for which a deleted secret can be restored before its value is destroyed; 0 destroys it at once.",
     },
     Setting {
         name: "OPENAI_API_KEY",

@@ -52,6 +52,8 @@ fn every_wrong_setting_is_named_with_a_sentence() {
         ("APIQ_DATABASE_URL", "redis://u:hunter2@h/0"),
         ("APIQ_NATS_URL", "http://u:hunter2@h"),
         ("APIQ_MASTER_KEY", "hunter2!"),
+        ("APIQ_MASTER_KEY_PREVIOUS_FILE", "/nowhere/hunter"),
+        ("APIQ_SECRET_RETENTION_DAYS", "-1"),
         ("OPENAI_BASE_URL", "ftp://x"),
         ("APIQ_EGRESS_ALLOW", "10.0.0.1/8,loopback,x"),
         ("APIQ_LOG", "a=b=c"),

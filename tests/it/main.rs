@@ -23,6 +23,7 @@ mod replay;
 mod startup;
 mod support;
 mod tenants;
+mod vault_keys;
 mod webhooks;
 mod workflows;
 mod workflows_bad;

@@ -6,7 +6,8 @@ use domain::{
     ids::{CredentialId, WorkspaceId},
 };
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::Row;
+use sqlx::{Row, postgres::PgRow};
+use zeroize::Zeroizing;
 
 use crate::{Vault, VaultError, cipher};
 
@@ -42,7 +43,7 @@ impl Vault {
         }
     }
 
-    /// `None`: somebody else has just stored this version.
+    /// `None`: somebody else has just stored this version, or the workspace's key has moved on.
     async fn store_version(
         &self,
         workspace: WorkspaceId,
@@ -51,23 +52,34 @@ impl Vault {
         value: &SecretString,
     ) -> Result<Option<NewVersion>, VaultError> {
         let plain = value.expose_secret().as_bytes();
-        let (key_version, key) = self.keyring.current(workspace.0, &subject(workspace)).await?;
-        let (nonce, ciphertext) = cipher::encrypt(&key, aad(workspace, credential, version).as_bytes(), plain)?;
+        let data = cipher::random_key();
+        let (nonce, ciphertext) = cipher::encrypt(&data, aad(workspace, credential, version).as_bytes(), plain)?;
+        let (by, key) = self.keyring.workspaces.active(workspace.0).await?;
+        let wrapped = cipher::wrap(&key, key_aad(workspace, credential, version, by).as_bytes(), &data[..])?;
         let hash = self.keyed_hash(workspace.0, "credential", plain).await?;
-        let inserted = sqlx::query(
-            "insert into vault.credential_values (credential_id, version, workspace_id, key_version, nonce, ciphertext)
-             values ($1, $2, $3, $4, $5, $6) on conflict (credential_id, version) do nothing",
+        let (active, stored): (i64, i64) = sqlx::query_as(
+            "with k as (update vault.workspace_keys set uses = uses + 1
+                         where workspace_id = $3 and version = $4 and status = 'active' returning version),
+                  i as (insert into vault.credential_values (credential_id, version, workspace_id, key_version,
+                                                             workspace_key_version, wrapped_key, nonce, ciphertext)
+                        select $1, $2, $3, k.version, k.version, $5, $6, $7 from k
+                        on conflict (credential_id, version) do nothing returning 1)
+             select (select count(*) from k), (select count(*) from i)",
         )
         .bind(credential.0)
         .bind(version)
         .bind(workspace.0)
-        .bind(key_version)
+        .bind(by)
+        .bind(wrapped)
         .bind(&nonce[..])
         .bind(ciphertext)
-        .execute(&self.pool)
+        .fetch_one(&self.pool)
         .await?;
-        let new = NewVersion { version, key_version, value_hash: hex::encode(hash) };
-        Ok((inserted.rows_affected() == 1).then_some(new))
+        if active == 0 {
+            self.keyring.workspaces.moved(workspace.0).await;
+        }
+        let new = NewVersion { version, key_version: by, value_hash: hex::encode(hash) };
+        Ok((stored == 1).then_some(new))
     }
 
     /// The plaintext, for a read that is in the log already.
@@ -75,9 +87,11 @@ impl Vault {
         if receipt.committed_at == LogPosition::START {
             return Err(VaultError::Unrecorded);
         }
+        self.keyring.look().await?;
         let row = sqlx::query(
-            "select key_version, nonce, ciphertext from vault.credential_values
-              where credential_id = $1 and version = $2 and workspace_id = $3",
+            "select key_version, workspace_key_version, wrapped_key, nonce, ciphertext,
+                    destroyed_at is not null as destroyed
+               from vault.credential_values where credential_id = $1 and version = $2 and workspace_id = $3",
         )
         .bind(receipt.credential.0)
         .bind(receipt.version)
@@ -85,21 +99,34 @@ impl Vault {
         .fetch_optional(&self.pool)
         .await?
         .ok_or(VaultError::CredentialMissing)?;
-        let key = self.keyring.key(workspace.0, &subject(workspace), row.try_get("key_version")?).await?;
-        let aad = aad(workspace, receipt.credential, receipt.version);
-        let plain = cipher::decrypt(&key, aad.as_bytes(), row.try_get("nonce")?, row.try_get("ciphertext")?)?;
+        if row.try_get("destroyed")? {
+            return Err(VaultError::Erased);
+        }
+        let plain = match row.try_get::<Option<i32>, _>("workspace_key_version")? {
+            Some(by) => {
+                let key = self.keyring.workspaces.key(workspace.0, by).await?;
+                let key_aad = key_aad(workspace, receipt.credential, receipt.version, by);
+                let data = cipher::unwrap(&key, key_aad.as_bytes(), row.try_get("wrapped_key")?)?;
+                let aad = aad(workspace, receipt.credential, receipt.version);
+                cipher::decrypt(&data, aad.as_bytes(), row.try_get("nonce")?, row.try_get("ciphertext")?)?
+            }
+            None => self.open_old(workspace, receipt.credential, receipt.version, &row).await?,
+        };
         let text = std::str::from_utf8(&plain).map_err(|_| VaultError::Tampered)?;
         Ok(text.to_owned().into())
     }
 
-    /// Destroys every version's ciphertext of a deleted credential.
-    pub async fn destroy_credential(&self, workspace: WorkspaceId, credential: CredentialId) -> Result<(), VaultError> {
-        sqlx::query("delete from vault.credential_values where credential_id = $1 and workspace_id = $2")
-            .bind(credential.0)
-            .bind(workspace.0)
-            .execute(&self.pool)
-            .await?;
-        Ok(())
+    /// A value in the old form: encrypted with the workspace's data key itself.
+    pub(crate) async fn open_old(
+        &self,
+        workspace: WorkspaceId,
+        credential: CredentialId,
+        version: i32,
+        row: &PgRow,
+    ) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        let key = self.keyring.key(workspace.0, &subject(workspace), row.try_get("key_version")?).await?;
+        let aad = aad(workspace, credential, version);
+        cipher::decrypt(&key, aad.as_bytes(), row.try_get("nonce")?, row.try_get("ciphertext")?)
     }
 }
 
@@ -107,6 +134,12 @@ fn subject(workspace: WorkspaceId) -> String {
     format!("workspace:{}", workspace.0)
 }
 
-fn aad(workspace: WorkspaceId, credential: CredentialId, version: i32) -> String {
+/// Binds a value to workspace, credential and version.
+pub(crate) fn aad(workspace: WorkspaceId, credential: CredentialId, version: i32) -> String {
     format!("apiq credential|{}|{}|{version}", workspace.0, credential.0)
+}
+
+/// Binds a version's data key to its place and to the version of the workspace's key.
+pub(crate) fn key_aad(workspace: WorkspaceId, credential: CredentialId, version: i32, by: i32) -> String {
+    format!("apiq credential key|{}|{}|{version}|{by}", workspace.0, credential.0)
 }

@@ -8,7 +8,10 @@ pub enum VaultError {
     MasterKeyShape,
     #[error("the master key is not the one this database's secrets were encrypted with")]
     MasterKeyWrong,
-    /// The subject's key was destroyed: the value is gone for good.
+    /// It is kept by a service, and that does not answer.
+    #[error("the master key cannot be asked: {0}")]
+    MasterKeyUnavailable(String),
+    /// The subject's or the workspace's key, or the ciphertext itself, was destroyed: the value is gone for good.
     #[error("the value was erased")]
     Erased,
     #[error("the value cannot be decrypted: it was changed, or belongs to somebody else")]

@@ -1,6 +1,9 @@
-//! Data keys: one per workspace and subject, wrapped in the database, opened in memory.
+//! Data keys: one for each workspace and subject, wrapped by the workspace's key, opened in memory.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use moka::future::Cache;
 use sqlx::{PgPool, Row};
@@ -9,44 +12,78 @@ use uuid::Uuid;
 use crate::{
     VaultError,
     cipher::{self, Key},
-    master::MasterKey,
+    master::MasterKeys,
+    workspace_keys::{LIFE, MOST, WorkspaceKeys},
 };
 
 type Slot = (Uuid, String, i32);
 
+/// A key that was destroyed on another node is forgotten here within this time.
+const LOOK: Duration = Duration::from_secs(1);
+
 #[derive(Clone)]
 pub(crate) struct Keyring {
     pool: PgPool,
-    master: MasterKey,
-    /// Bounded in number and time: a key destroyed elsewhere is gone here soon.
+    pub(crate) workspaces: WorkspaceKeys,
     keys: Cache<Slot, Key>,
     latest: Cache<(Uuid, String), i32>,
+    /// When the epoch was looked at last, and what it was.
+    seen: Arc<Mutex<(Option<Instant>, i64)>>,
 }
 
 impl Keyring {
-    pub(crate) fn new(pool: PgPool, master: MasterKey) -> Self {
-        let life = Duration::from_secs(300);
+    pub(crate) fn new(pool: PgPool, masters: MasterKeys) -> Self {
         Self {
+            workspaces: WorkspaceKeys::new(pool.clone(), masters),
             pool,
-            master,
-            keys: Cache::builder().max_capacity(10_000).time_to_live(life).build(),
-            latest: Cache::builder().max_capacity(10_000).time_to_live(life).build(),
+            keys: Cache::builder().max_capacity(MOST).time_to_live(LIFE).build(),
+            latest: Cache::builder().max_capacity(MOST).time_to_live(LIFE).build(),
+            seen: Arc::default(),
         }
     }
 
-    /// Any stored key must open with this master key.
-    pub(crate) async fn check_master(&self) -> Result<(), VaultError> {
-        let other: Option<i32> = sqlx::query_scalar(
-            "select 1 from vault.data_keys where master_key_id <> $1 and destroyed_at is null limit 1",
+    /// Every stored key must be one that these master keys open.
+    pub(crate) async fn check_masters(&self) -> Result<(), VaultError> {
+        let other: bool = sqlx::query_scalar(
+            "select exists (select from vault.workspace_keys where status <> 'destroyed' and master_key_id <> all($1))
+                 or exists (select from vault.data_keys
+                             where workspace_key_version is null and destroyed_at is null and master_key_id <> all($1))
+                 or exists (select from vault.signing_keys where master_key_id <> all($1))",
         )
-        .bind(self.master.id())
-        .fetch_optional(&self.pool)
+        .bind(self.workspaces.masters().ids())
+        .fetch_one(&self.pool)
         .await?;
-        if other.is_some() { Err(VaultError::MasterKeyWrong) } else { Ok(()) }
+        if other { Err(VaultError::MasterKeyWrong) } else { self.workspaces.masters().prove().await }
+    }
+
+    /// Forgets everything that was opened.
+    pub(crate) fn forget(&self) {
+        self.keys.invalidate_all();
+        self.latest.invalidate_all();
+        self.workspaces.forget();
+    }
+
+    /// Forgets everything when a key was destroyed somewhere, which it asks once a second at most.
+    pub(crate) async fn look(&self) -> Result<(), VaultError> {
+        let before = {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if seen.0.is_some_and(|at| at.elapsed() < LOOK) {
+                return Ok(());
+            }
+            seen.0 = Some(Instant::now());
+            seen.1
+        };
+        let epoch: i64 = sqlx::query_scalar("select epoch from vault.epoch").fetch_one(&self.pool).await?;
+        if epoch != before {
+            self.seen.lock().unwrap_or_else(PoisonError::into_inner).1 = epoch;
+            self.forget();
+        }
+        Ok(())
     }
 
     /// The key new values of a subject are sealed with; made when there is none yet.
     pub(crate) async fn current(&self, workspace: Uuid, subject: &str) -> Result<(i32, Key), VaultError> {
+        self.look().await?;
         let slot = (workspace, subject.to_owned());
         let version = match self.latest.get(&slot).await {
             Some(version) => version,
@@ -56,39 +93,65 @@ impl Keyring {
                 version
             }
         };
-        Ok((version, self.key(workspace, subject, version).await?))
+        Ok((version, self.opened(workspace, subject, version).await?))
     }
 
     async fn latest_stored(&self, workspace: Uuid, subject: &str) -> Result<i32, VaultError> {
         let find = "select version, destroyed_at is not null as destroyed from vault.data_keys
                      where workspace_id = $1 and subject = $2 order by version desc limit 1";
-        let row = sqlx::query(find).bind(workspace).bind(subject).fetch_optional(&self.pool).await?;
-        if let Some(row) = row {
-            return if row.try_get("destroyed")? { Err(VaultError::Erased) } else { Ok(row.try_get("version")?) };
+        loop {
+            let row = sqlx::query(find).bind(workspace).bind(subject).fetch_optional(&self.pool).await?;
+            let mut next = 1;
+            if let Some(row) = row {
+                let version: i32 = row.try_get("version")?;
+                match row.try_get("destroyed")? {
+                    false => return Ok(version),
+                    // A workspace goes on after its key was destroyed; an erased person does not come back.
+                    true if is_the_workspaces(subject) => next = version + 1,
+                    true => return Err(VaultError::Erased),
+                }
+            }
+            self.add(workspace, subject, next).await?;
         }
-        let wrapped = self.master.wrap(&aad(workspace, subject, 1), &cipher::random_key()[..])?;
-        // Two nodes at once: one key wins, both use it.
-        sqlx::query(
-            "insert into vault.data_keys (workspace_id, subject, version, master_key_id, wrapped)
-             values ($1, $2, 1, $3, $4) on conflict do nothing",
+    }
+
+    /// Two nodes at once: one key wins, both use it.
+    async fn add(&self, workspace: Uuid, subject: &str, version: i32) -> Result<(), VaultError> {
+        let (by, key) = self.workspaces.active(workspace).await?;
+        let wrapped = cipher::wrap(&key, aad(workspace, subject, version, by).as_bytes(), &cipher::random_key()[..])?;
+        let wrapping: i64 = sqlx::query_scalar(
+            "with k as (update vault.workspace_keys set uses = uses + 1
+                         where workspace_id = $1 and version = $2 and status = 'active' returning version),
+                  i as (insert into vault.data_keys (workspace_id, subject, version, workspace_key_version, wrapped)
+                        select $1, $3, $4, k.version, $5 from k on conflict do nothing)
+             select count(*) from k",
         )
         .bind(workspace)
+        .bind(by)
         .bind(subject)
-        .bind(self.master.id())
+        .bind(version)
         .bind(wrapped)
-        .execute(&self.pool)
+        .fetch_one(&self.pool)
         .await?;
-        Ok(1)
+        if wrapping == 0 {
+            self.workspaces.moved(workspace).await;
+        }
+        Ok(())
     }
 
     pub(crate) async fn key(&self, workspace: Uuid, subject: &str, version: i32) -> Result<Key, VaultError> {
+        self.look().await?;
+        self.opened(workspace, subject, version).await
+    }
+
+    async fn opened(&self, workspace: Uuid, subject: &str, version: i32) -> Result<Key, VaultError> {
         let slot = (workspace, subject.to_owned(), version);
         if let Some(key) = self.keys.get(&slot).await {
             return Ok(key);
         }
         let row = sqlx::query(
-            "select wrapped, destroyed_at is not null as destroyed from vault.data_keys
-              where workspace_id = $1 and subject = $2 and version = $3",
+            "select wrapped, workspace_key_version, master_key_id, destroyed_at is not null as destroyed
+               from vault.data_keys where workspace_id = $1 and subject = $2 and version = $3",
         )
         .bind(workspace)
         .bind(subject)
@@ -99,13 +162,55 @@ impl Keyring {
         if row.try_get("destroyed")? {
             return Err(VaultError::Erased);
         }
-        let key = self.master.unwrap(&aad(workspace, subject, version), row.try_get("wrapped")?)?;
+        let stored = Wrapped {
+            wrapped: row.try_get("wrapped")?,
+            by: row.try_get("workspace_key_version")?,
+            master: row.try_get("master_key_id")?,
+        };
+        let key = self.unwrap(workspace, subject, version, &stored).await?;
         self.keys.insert(slot, key.clone()).await;
         Ok(key)
     }
+
+    /// A data key as it is stored: under the workspace's key, or in the old form under the master key.
+    pub(crate) async fn unwrap(
+        &self,
+        workspace: Uuid,
+        subject: &str,
+        version: i32,
+        stored: &Wrapped,
+    ) -> Result<Key, VaultError> {
+        match (stored.by, &stored.master) {
+            (Some(by), _) => {
+                let key = self.workspaces.key(workspace, by).await?;
+                cipher::unwrap(&key, aad(workspace, subject, version, by).as_bytes(), &stored.wrapped)
+            }
+            (None, Some(master)) => {
+                let masters = self.workspaces.masters();
+                masters.unwrap(master, &old_aad(workspace, subject, version), &stored.wrapped).await
+            }
+            (None, None) => Err(VaultError::Tampered),
+        }
+    }
+}
+
+pub(crate) struct Wrapped {
+    pub wrapped: Vec<u8>,
+    /// Version of the workspace's key.
+    pub by: Option<i32>,
+    pub master: Option<String>,
+}
+
+/// Keys that are nobody's personally.
+fn is_the_workspaces(subject: &str) -> bool {
+    subject.starts_with("workspace:") || subject.starts_with("hash:")
 }
 
 /// A wrapped key opens only in the row it was written for.
-fn aad(workspace: Uuid, subject: &str, version: i32) -> String {
+pub(crate) fn aad(workspace: Uuid, subject: &str, version: i32, by: i32) -> String {
+    format!("apiq data key|{workspace}|{subject}|{version}|{by}")
+}
+
+fn old_aad(workspace: Uuid, subject: &str, version: i32) -> String {
     format!("apiq data key|{workspace}|{subject}|{version}")
 }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use sqlx::{PgPool, Row};
 
-use crate::{Vault, VaultError, cipher, master::MasterKey};
+use crate::{Vault, VaultError, cipher, master::MasterKeys};
 
 const ISSUER: &str = "apiq";
 const AUDIENCE: &str = "apiq-api";
@@ -65,26 +65,28 @@ pub(crate) struct Signer {
 
 impl Signer {
     /// The stored signing key, or a new one.
-    pub(crate) async fn load(pool: &PgPool, master: &MasterKey) -> Result<Self, VaultError> {
+    pub(crate) async fn load(pool: &PgPool, masters: &MasterKeys) -> Result<Self, VaultError> {
         // The second installation in a process (tests) finds the first.
         let _ = PROVIDER.install_default();
-        let find = "select kid, wrapped from vault.signing_keys order by created_at limit 1";
+        let find = "select kid, master_key_id, wrapped from vault.signing_keys order by created_at limit 1";
         if sqlx::query(find).fetch_optional(pool).await?.is_none() {
             let seed = cipher::random_key();
             let kid = kid_of(&SigningKey::from_bytes(&seed));
+            let master = masters.current();
             sqlx::query(
                 "insert into vault.signing_keys (kid, master_key_id, wrapped) select $1, $2, $3
                   where not exists (select from vault.signing_keys)",
             )
             .bind(&kid)
             .bind(master.id())
-            .bind(master.wrap(&aad(&kid), &seed[..])?)
+            .bind(master.wrap(&aad(&kid), &seed[..]).await?)
             .execute(pool)
             .await?;
         }
         let row = sqlx::query(find).fetch_one(pool).await?;
         let kid: String = row.try_get("kid")?;
-        let seed = master.unwrap(&aad(&kid), row.try_get("wrapped")?)?;
+        let (master, wrapped): (String, Vec<u8>) = (row.try_get("master_key_id")?, row.try_get("wrapped")?);
+        let seed = masters.unwrap(&master, &aad(&kid), &wrapped).await?;
         let public = SigningKey::from_bytes(&seed).verifying_key();
         let decoding = DecodingKey::from_ed_der(public.as_bytes());
         Ok(Self { kid, encoding: EncodingKey::from_ed_der(&seed[..]), decoding })
@@ -167,7 +169,7 @@ fn kid_of(key: &SigningKey) -> String {
     hex::encode(&Sha256::digest(key.verifying_key().as_bytes())[..8])
 }
 
-fn aad(kid: &str) -> String {
+pub(crate) fn aad(kid: &str) -> String {
     format!("apiq signing key|{kid}")
 }
 

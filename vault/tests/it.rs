@@ -98,7 +98,7 @@ async fn credentials_are_bound_to_workspace_and_version_and_can_be_destroyed() {
     owner.execute("update vault.credential_values set version = 1").await.unwrap();
     assert!(matches!(vault.reveal(workspace(1), &receipt(1)).await, Err(VaultError::Tampered)));
     vault.destroy_credential(workspace(1), id).await.unwrap();
-    assert!(matches!(vault.reveal(workspace(1), &receipt(1)).await, Err(VaultError::CredentialMissing)));
+    assert!(matches!(vault.reveal(workspace(1), &receipt(1)).await, Err(VaultError::Erased)));
 }
 
 #[tokio::test]

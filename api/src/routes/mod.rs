@@ -8,6 +8,7 @@ mod connections;
 mod credentials;
 mod execution_view;
 mod executions;
+mod keys;
 mod logs;
 mod operations;
 mod secrets;
@@ -29,6 +30,7 @@ pub type Api = (
     operations::OperationsApi,
     secrets::SecretsApi,
     credentials::CredentialsApi,
+    keys::KeysApi,
     workflows::WorkflowsApi,
     executions::ExecutionsApi,
     chat::ChatApi,
@@ -48,6 +50,7 @@ pub fn api() -> Api {
         operations::OperationsApi,
         secrets::SecretsApi,
         credentials::CredentialsApi,
+        keys::KeysApi,
         workflows::WorkflowsApi,
         executions::ExecutionsApi,
         chat::ChatApi,

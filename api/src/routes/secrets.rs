@@ -141,7 +141,7 @@ fn value_of(
     }
 }
 
-fn credential_id(id: &Id<SecretId>) -> Result<CredentialId, Problem> {
+pub(super) fn credential_id(id: &Id<SecretId>) -> Result<CredentialId, Problem> {
     Ok(CredentialId(id.typed("id")?.0))
 }
 

@@ -16,6 +16,7 @@ use super::{Profile, Tokens, email_stream, normal, tokens};
 use crate::{
     App, Context, Failure, Outcome, RequestInfo,
     unit::{Unit, fresh},
+    workspace_key,
 };
 
 #[derive(Debug)]
@@ -79,7 +80,10 @@ pub async fn register(app: &App, request: &RequestInfo, input: Register) -> Outc
         workspace_id: workspace,
         organization_id: organization,
     };
-    unit.commit(tokens::issue(app, session, profile, refresh_token, now)?).await
+    let keys = workspace_key::stage_made(app, &mut unit, workspace).await?;
+    let done = unit.commit(tokens::issue(app, session, profile, refresh_token, now)?).await?;
+    app.vault().settled_keys(workspace, &keys).await?;
+    Ok(done)
 }
 
 fn check(input: &Register) -> Result<(), Failure> {

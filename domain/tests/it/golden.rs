@@ -81,6 +81,7 @@ fn check(history: &History) -> Vec<String> {
     by_aggregate!(history, check_as, {
         "organization" = domain::organization::Organization,
         "workspace" = domain::workspace::Workspace,
+        "workspace_key" = domain::workspace_key::WorkspaceKey,
         "user" = domain::user::User,
         "session" = domain::session::Session,
         "api_key" = domain::api_key::ApiKey,

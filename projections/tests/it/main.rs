@@ -12,4 +12,5 @@ mod projector;
 mod quarantine;
 mod rebuild;
 mod system;
+mod vault_history;
 mod views;

@@ -8,6 +8,8 @@ mod history;
 mod log;
 #[path = "../../../tests/support/postgres.rs"]
 mod postgres;
+#[path = "../../../projections/tests/it/vault_history.rs"]
+mod vault_history;
 
 use log::Log;
 use replay_tools::{Options, ReplayError, VerifyOutcome, rebuild, timeline, verify};

@@ -55,6 +55,11 @@ impl Server {
         server
     }
 
+    /// Settings of the next launch, in place of those of the last.
+    pub fn set(&mut self, settings: &[(&str, &str)]) {
+        self.settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    }
+
     /// Start the binary on the folder and wait until it is ready.
     pub async fn launch(&mut self) {
         assert!(self.child.is_none(), "it runs already");
@@ -126,8 +131,14 @@ impl Server {
 
     /// A tool of the binary on the same data folder.
     pub async fn tool(&self, arguments: &[&str]) -> (i32, String) {
+        self.tool_with(&[], arguments).await
+    }
+
+    /// The same with settings of its own.
+    pub async fn tool_with(&self, settings: &[(&str, &str)], arguments: &[&str]) -> (i32, String) {
         let mut command = Command::new(engines::BINARY);
         engines::clean(&mut command);
+        command.envs(settings.iter().copied());
         command.args(arguments).arg("--data-dir").arg(self.data()).stdin(Stdio::null());
         let output = tokio::process::Command::from(command).kill_on_drop(true).output().await.unwrap();
         let text = [output.stdout, output.stderr].concat();

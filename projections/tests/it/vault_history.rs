@@ -1,0 +1,37 @@
+//! What happens to keys, for the history in which every event type happens.
+
+use domain::{
+    ids::WorkspaceId,
+    workspace_key::{WorkspaceKeyEvent as Event, stream_of},
+};
+
+use crate::log::Log;
+
+pub async fn write(log: &mut Log, workspace: WorkspaceId) {
+    let (one, two, three): (String, String, String) = ("aa".into(), "bb".into(), "cc".into());
+    let master: String = "m1".into();
+    let rotated = |version, key_id: &String, previous_version| Event::Rotated {
+        version,
+        key_id: key_id.clone(),
+        master_key_id: master.clone(),
+        previous_version,
+    };
+    let events = vec![
+        Event::Made { version: 1, key_id: one.clone(), master_key_id: master.clone() },
+        rotated(2, &two, 1),
+        Event::Retired { version: 1, key_id: one.clone() },
+        Event::Destroyed { version: 1, key_id: one, wrapped: 5, erased: 0 },
+        Event::Rewrapped { version: 2, key_id: two.clone(), data_keys: 5 },
+        Event::MasterChanged {
+            version: 2,
+            key_id: two.clone(),
+            master_key_id: "m2".into(),
+            previous_master_key_id: master.clone(),
+        },
+        rotated(3, &three, 2),
+        Event::Retired { version: 2, key_id: two.clone() },
+        Event::ErasureRequested { version: 2, key_id: two.clone() },
+        Event::Destroyed { version: 2, key_id: two, wrapped: 6, erased: 6 },
+    ];
+    log.append(workspace.0, "workspace_key", stream_of(workspace), events).await;
+}

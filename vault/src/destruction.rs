@@ -1,0 +1,122 @@
+//! The end of keys and values: what is destroyed here cannot be opened by anybody any more.
+//!
+//! Rows stay without their bytes, so that a read says `erased` and a number is never used twice.
+
+use domain::ids::{CredentialId, WorkspaceId};
+use sqlx::{Postgres, Transaction};
+use uuid::Uuid;
+
+use crate::{Vault, VaultError};
+
+const NEEDED: &str = "
+    select (select count(*) from vault.data_keys
+             where workspace_id = $1 and coalesce(workspace_key_version, 1) = $2 and destroyed_at is null)
+         + (select count(*) from vault.credential_values
+             where workspace_id = $1 and coalesce(workspace_key_version, 1) = $2 and destroyed_at is null)";
+
+impl Vault {
+    /// Destroys the retired versions that nothing needs any more.
+    pub async fn destroy_spent_keys(&self, workspace: WorkspaceId) -> Result<(), VaultError> {
+        let retired = "select version from vault.workspace_keys where workspace_id = $1 and status = 'retired'";
+        let versions: Vec<i32> = sqlx::query_scalar(retired).bind(workspace.0).fetch_all(&self.pool).await?;
+        for version in versions {
+            let Some(mut tx) = self.hold(workspace.0, version).await? else { continue };
+            // Nothing can come to a retired version, so this count only falls.
+            let needed: i64 = sqlx::query_scalar(NEEDED).bind(workspace.0).bind(version).fetch_one(&mut *tx).await?;
+            if needed == 0 {
+                self.destroy(tx, workspace.0, version, 0).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Destroys a retired version with everything that it wraps: sealed values, credentials, people's keys.
+    pub async fn erase_key(&self, workspace: WorkspaceId, version: i32) -> Result<(), VaultError> {
+        let Some(mut tx) = self.hold(workspace.0, version).await? else { return Ok(()) };
+        let mut erased = 0;
+        for statement in [
+            "update vault.data_keys set destroyed_at = now(), wrapped = ''
+              where workspace_id = $1 and coalesce(workspace_key_version, 1) = $2 and destroyed_at is null",
+            "update vault.credential_values
+                set destroyed_at = now(), ciphertext = '', nonce = '', wrapped_key = null
+              where workspace_id = $1 and coalesce(workspace_key_version, 1) = $2 and destroyed_at is null",
+        ] {
+            let done = sqlx::query(statement).bind(workspace.0).bind(version).execute(&mut *tx).await?;
+            erased += i64::try_from(done.rows_affected()).unwrap_or(i64::MAX);
+        }
+        self.destroy(tx, workspace.0, version, erased).await
+    }
+
+    /// Holds a retired version's row; `None` when it is none.
+    async fn hold(&self, workspace: Uuid, version: i32) -> Result<Option<Transaction<'static, Postgres>>, VaultError> {
+        let mut tx = self.pool.begin().await?;
+        let held = sqlx::query(
+            "select 1 from vault.workspace_keys
+              where workspace_id = $1 and version = $2 and status = 'retired' for update",
+        );
+        let held = held.bind(workspace).bind(version).fetch_optional(&mut *tx).await?;
+        Ok(held.map(|_| tx))
+    }
+
+    async fn destroy(
+        &self,
+        mut tx: Transaction<'static, Postgres>,
+        workspace: Uuid,
+        version: i32,
+        erased: i64,
+    ) -> Result<(), VaultError> {
+        sqlx::query(
+            "update vault.workspace_keys
+                set status = 'destroyed', wrapped = '', erased = $3, destroyed_at = now(), settled = false
+              where workspace_id = $1 and version = $2",
+        )
+        .bind(workspace)
+        .bind(version)
+        .bind(erased)
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query("update vault.epoch set epoch = epoch + 1").execute(&mut *tx).await?;
+        tx.commit().await?;
+        self.keyring.forget();
+        Ok(())
+    }
+
+    /// Destroys the ciphertext of every version of a credential. Gives how many there were.
+    pub async fn destroy_credential(
+        &self,
+        workspace: WorkspaceId,
+        credential: CredentialId,
+    ) -> Result<u64, VaultError> {
+        self.blank(workspace, credential, None).await
+    }
+
+    /// Destroys one version's ciphertext.
+    pub async fn destroy_version(
+        &self,
+        workspace: WorkspaceId,
+        credential: CredentialId,
+        version: i32,
+    ) -> Result<u64, VaultError> {
+        self.blank(workspace, credential, Some(version)).await
+    }
+
+    async fn blank(
+        &self,
+        workspace: WorkspaceId,
+        credential: CredentialId,
+        version: Option<i32>,
+    ) -> Result<u64, VaultError> {
+        let done = sqlx::query(
+            "update vault.credential_values
+                set destroyed_at = now(), ciphertext = '', nonce = '', wrapped_key = null
+              where credential_id = $1 and workspace_id = $2 and destroyed_at is null
+                and ($3::int is null or version = $3)",
+        )
+        .bind(credential.0)
+        .bind(workspace.0)
+        .bind(version)
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected())
+    }
+}
