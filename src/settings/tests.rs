@@ -68,7 +68,7 @@ fn every_wrong_setting_is_named_with_a_sentence() {
     let names: Vec<_> = problems.iter().map(|problem| problem.setting).collect();
     assert_eq!(names, given.map(|(name, _)| name));
     let text = SettingsError(problems).to_string();
-    assert!(text.starts_with("14 settings are wrong:\n"), "{text}");
+    assert!(text.starts_with("16 settings are wrong:\n"), "{text}");
     assert!(text.contains("cook") && text.contains("waiter"), "each item of a list is named: {text}");
     assert!(!text.contains("hunter2"), "a secret was printed: {text}");
 }
