@@ -124,7 +124,7 @@ pub async fn wire(settings: &Settings, engines: &Engines, listener: &TcpListener
 
     let name = format!("executor-{}", app.new_id::<uuid::Uuid>().simple());
     let liveness = Liveness::start(url, name, writer).await?;
-    let limits = Limits { max_bytes: limit, ..Limits::default() };
+    let limits = limits(settings, limit);
     let checks = health::checks(nats.clone(), settings.openai.is_some());
     let state = api::ApiState::new(app.clone(), reads, system.clone(), checks, api_config(settings.profile));
     let node = Node {
@@ -203,6 +203,22 @@ fn documents(settings: &Settings) -> DocumentOptions {
         timeout: spec.timeout,
         time_to_live: spec.time_to_live,
         bounds: CacheBounds { entries: spec.cache_entries, bytes: spec.cache_bytes },
+    }
+}
+
+/// The reader's caps: its own where the settings say nothing.
+fn limits(settings: &Settings, max_bytes: usize) -> Limits {
+    let (usual, given) = (Limits::default(), &settings.spec_limits);
+    Limits {
+        max_bytes,
+        max_depth: given.depth.unwrap_or(usual.max_depth),
+        max_nodes: given.nodes.unwrap_or(usual.max_nodes),
+        max_refs: given.refs.unwrap_or(usual.max_refs),
+        max_summary_bytes: given.expansion.unwrap_or(usual.max_summary_bytes),
+        max_files: given.files.unwrap_or(usual.max_files),
+        max_fetches: given.fetches.unwrap_or(usual.max_fetches),
+        max_time: given.seconds.map_or(usual.max_time, |seconds| Duration::from_secs(seconds as u64)),
+        ..usual
     }
 }
 

@@ -10,6 +10,7 @@ pub mod master;
 pub mod nats;
 mod parse;
 mod spec;
+mod spec_limits;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use secrecy::SecretString;
 
 pub use egress::EgressRule;
 pub use spec::SpecSettings;
+pub use spec_limits::SpecLimits;
 #[cfg(test)]
 pub use table::SETTINGS;
 pub use table::help;
@@ -146,6 +148,8 @@ pub struct Settings {
     pub spec_max_bytes: u64,
     /// How documents are fetched and kept.
     pub spec: SpecSettings,
+    /// Its other caps.
+    pub spec_limits: SpecLimits,
     /// Roles of this node, sorted, without duplicates, never empty.
     pub roles: Vec<Role>,
 }

@@ -9,8 +9,9 @@ use domain::{connection::Connection, operation::SpecSummary};
 
 use crate::{App, Failure};
 
-/// How many documents are kept; the oldest use goes first.
-const KEPT: usize = 16;
+/// Bytes of the kept documents' blobs together; in memory they take about three times as much. The oldest use goes first,
+/// and the newest document stays, however large.
+const KEPT: usize = 12 << 20;
 
 #[derive(Default)]
 pub(crate) struct Specs(Mutex<Shelf>);
@@ -20,10 +21,12 @@ struct Shelf {
     /// Counts uses: the time by which the least used is found.
     clock: u64,
     kept: HashMap<String, Kept>,
+    bytes: usize,
 }
 
 struct Kept {
     used: u64,
+    bytes: usize,
     spec: Arc<SpecSummary>,
 }
 
@@ -36,7 +39,7 @@ impl App {
         let bytes = self.store().blob(operations_hash).await?;
         let spec: SpecSummary = serde_json::from_slice(&bytes).map_err(|e| Failure::Internal(e.to_string()))?;
         let spec = Arc::new(spec);
-        self.specs().put(operations_hash, spec.clone());
+        self.specs().put(operations_hash, spec.clone(), bytes.len());
         Ok(spec)
     }
 
@@ -59,15 +62,42 @@ impl Specs {
         Some(kept.spec.clone())
     }
 
-    fn put(&self, hash: &str, spec: Arc<SpecSummary>) {
+    fn put(&self, hash: &str, spec: Arc<SpecSummary>, bytes: usize) {
         let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         shelf.clock += 1;
-        if shelf.kept.len() >= KEPT
-            && let Some(oldest) = shelf.kept.iter().min_by_key(|(_, kept)| kept.used).map(|(hash, _)| hash.clone())
-        {
-            shelf.kept.remove(&oldest);
-        }
         let used = shelf.clock;
-        shelf.kept.insert(hash.to_owned(), Kept { used, spec });
+        if let Some(before) = shelf.kept.insert(hash.to_owned(), Kept { used, bytes, spec }) {
+            shelf.bytes -= before.bytes;
+        }
+        shelf.bytes += bytes;
+        while shelf.bytes > KEPT && shelf.kept.len() > 1 {
+            let oldest = shelf.kept.iter().min_by_key(|(_, kept)| kept.used).map(|(hash, _)| hash.clone());
+            let Some(gone) = oldest.and_then(|hash| shelf.kept.remove(&hash)) else { return };
+            shelf.bytes -= gone.bytes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_bounded_in_bytes() {
+        let specs = Specs::default();
+        let put = |hash: &str, bytes| specs.put(hash, Arc::default(), bytes);
+        let kept = |hash: &str| specs.get(hash).is_some();
+        put("a", KEPT / 2);
+        put("b", KEPT / 4);
+        put("a", KEPT / 2);
+        assert!(kept("a") && kept("b"), "the same twice counts once");
+        assert!(kept("a"), "used after b");
+        put("c", KEPT / 3);
+        assert_eq!((kept("a"), kept("b"), kept("c")), (true, false, true));
+        put("large", KEPT * 2);
+        assert_eq!((kept("a"), kept("c"), kept("large")), (false, false, true), "the newest stays");
+        put("d", 1);
+        assert_eq!((kept("large"), kept("d")), (false, true));
+        assert_eq!(specs.0.lock().unwrap().bytes, 1);
     }
 }

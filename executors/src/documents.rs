@@ -67,6 +67,33 @@ impl Documents {
         url: &str,
         freshness: Freshness,
     ) -> Result<Document, Unreachable> {
+        self.fetch_part(workspace, url, freshness, self.options.max_bytes).await
+    }
+
+    /// The same, of `most` bytes at the most.
+    pub async fn fetch_part(
+        &self,
+        workspace: WorkspaceId,
+        url: &str,
+        freshness: Freshness,
+        most: u64,
+    ) -> Result<Document, Unreachable> {
+        let most = most.min(self.options.max_bytes);
+        let document = self.document(workspace, url, freshness, most).await?;
+        // What the cache holds may be larger than there is room for now.
+        if document.bytes.len() as u64 > most {
+            return Err(Unreachable(format!("the document has more than {most} bytes")));
+        }
+        Ok(document)
+    }
+
+    async fn document(
+        &self,
+        workspace: WorkspaceId,
+        url: &str,
+        freshness: Freshness,
+        most: u64,
+    ) -> Result<Document, Unreachable> {
         // What may not be called is not answered from the cache either.
         self.egress.policy().check_url(url).map_err(|e| unfetched(&e))?;
         let entry = self.find(workspace, url).await;
@@ -77,7 +104,7 @@ impl Documents {
             return Ok(Document { bytes, url: entry.final_url.clone(), via: DocumentVia::Cache });
         }
         let known = entry.filter(|e| e.etag.is_some() || e.last_modified.is_some());
-        let mut answer = self.ask(url, known.as_ref()).await?;
+        let mut answer = self.ask(url, known.as_ref(), most).await?;
         if answer.status == 304
             && let Some(entry) = known
         {
@@ -86,17 +113,22 @@ impl Documents {
                 return Ok(Document { bytes, url: entry.final_url, via: DocumentVia::NotModified });
             }
             // It went out of the cache meanwhile.
-            answer = self.ask(url, None).await?;
+            answer = self.ask(url, None, most).await?;
         }
         self.take(workspace, url, answer).await
     }
 
-    async fn ask(&self, url: &str, known: Option<&CachedDocument>) -> Result<OutboundResponse, Unreachable> {
+    async fn ask(
+        &self,
+        url: &str,
+        known: Option<&CachedDocument>,
+        most: u64,
+    ) -> Result<OutboundResponse, Unreachable> {
         let mut request = OutboundRequest::get(url)
             .header("Accept", ACCEPT)
             .timeout(self.options.timeout)
             .retries(2)
-            .max_response_bytes(self.options.max_bytes);
+            .max_response_bytes(most);
         if let Some(etag) = known.and_then(|k| k.etag.as_ref()) {
             request = request.header("If-None-Match", etag);
         }

@@ -12,14 +12,15 @@ use domain::{
     ids::{ConnectionId, WorkspaceId},
     operation::{SpecProblem, SpecSummary},
 };
-use integrations::openapi::{self, Format, Ingested, Limits};
+use integrations::openapi::{Format, Limits, Origin};
 use projections::{Due, SystemReads};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Liveness,
-    documents::{Document, Documents, Freshness},
+    documents::{Documents, Freshness},
     drift::{self, Compared, count},
+    gather::{Read, gather},
     nats::NatsError,
     supervise::supervise,
     wake::{Work, consume},
@@ -132,7 +133,7 @@ impl Ingester {
         let Some(begun) = begun else { return Ok(()) };
         let number = begun.number;
         match self.read(workspace, &connection).await {
-            Ok((document, ingested)) => match self.record(&context, id, begun, &connection, document, ingested).await {
+            Ok((read, via)) => match self.record(&context, id, begun, &connection, read, via).await {
                 Err(Failure::Internal(reason)) => {
                     tracing::error!(connection = %id, %reason, "a document could not be recorded");
                     let refused = Refused::of("The document could be read but not stored.");
@@ -148,46 +149,36 @@ impl Ingester {
         }
     }
 
-    async fn read(&self, workspace: WorkspaceId, connection: &Connection) -> Result<(Document, Ingested), Refused> {
-        let document = self.document(workspace, connection).await?;
-        let limits = self.limits.clone();
-        let parsed = tokio::task::spawn_blocking(move || {
-            let ingested = openapi::ingest(&document.bytes, &limits);
-            (document, ingested)
-        })
-        .await;
-        match parsed {
-            Ok((_, Ok(ingested))) if holds_nul(&ingested.summary) => {
-                Err(Refused::of("The document holds a NUL character (\\u0000), which no text can hold."))
-            }
-            Ok((document, Ok(ingested))) => Ok((document, ingested)),
-            Ok((_, Err(error))) => {
-                Err(Refused { problems: error.problems.into_iter().take(SHOWN).collect(), unreachable: false })
-            }
-            Err(panic) => {
-                tracing::error!(%panic, "the ingester broke on a document");
-                Err(Refused::of("The document could not be read: an internal error."))
-            }
-        }
-    }
-
-    async fn document(&self, workspace: WorkspaceId, connection: &Connection) -> Result<Document, Refused> {
-        match &connection.source {
+    async fn read(&self, workspace: WorkspaceId, connection: &Connection) -> Result<(Read, DocumentVia), Refused> {
+        // Who asks for a refresh wants to know what the server has now.
+        let freshness = if connection.refreshes == 0 { Freshness::Cached } else { Freshness::Revalidated };
+        let blocked = |url: &str| connection.approvals.blocks(url).map(|why| format!("it is not fetched: {why}"));
+        let (bytes, origin, stored, via) = match &connection.source {
             SpecSource::Url { url } => {
                 if let Some(why) = connection.approvals.blocks(url) {
                     return Err(Refused::of(format!("The document is not fetched: {why}.")));
                 }
-                // Who asks for a refresh wants to know what the server has now.
-                let freshness = if connection.refreshes == 0 { Freshness::Cached } else { Freshness::Revalidated };
                 let fetched = self.documents.fetch(workspace, url, freshness).await;
-                fetched.map_err(|error| Refused { unreachable: true, ..Refused::of(error.to_string()) })
+                let document = fetched.map_err(|e| Refused { unreachable: true, ..Refused::of(e.to_string()) })?;
+                (document.bytes, Origin { url: Some(document.url), root: None }, None, document.via)
             }
-            SpecSource::Upload { blob, .. } => {
+            SpecSource::Upload { blob, root } => {
                 let bytes = self.app.store().blob(blob).await;
                 let bytes = bytes.map_err(|e| Refused::of(format!("The stored document cannot be read: {e}")))?;
-                Ok(Document { bytes, url: String::new(), via: DocumentVia::Upload })
+                (bytes, Origin { url: None, root: root.clone() }, Some(blob.clone()), DocumentVia::Upload)
             }
-            SpecSource::None => Err(Refused::of("The connection has no document.")),
+            SpecSource::None => return Err(Refused::of("The connection has no document.")),
+        };
+        let part = |url: String, most: usize| async move {
+            if let Some(why) = blocked(&url) {
+                return Err(why);
+            }
+            let fetched = self.documents.fetch_part(workspace, &url, freshness, most as u64).await;
+            fetched.map(|document| document.bytes).map_err(|unreachable| unreachable.0)
+        };
+        let read = gather(bytes, origin, stored.is_none(), self.limits.clone(), part).await;
+        let read = read.map_err(|problems| Refused { problems, unreachable: false })?;
+        Ok((Read { stored, ..read }, via))
         }
     }
 
@@ -197,16 +188,22 @@ impl Ingester {
         id: ConnectionId,
         begun: Begun,
         before: &Connection,
-        document: Document,
-        ingested: Ingested,
+        read: Read,
+        via: DocumentVia,
     ) -> Result<(), Failure> {
         let (app, reads) = (&self.app, &self.reads);
         let workspace = context.actor.workspace;
+        let Read { ingested, stored, bytes, size } = read;
         let summary = ingested.summary;
-        let Document { bytes, via, .. } = document;
+        // One after the other, each dropped when it is stored: a large document is large three times otherwise.
+        let spec_hash = match stored {
+            Some(blob) => blob,
+            None => app.store().put_blob(workspace.0, &bytes).await?,
+        };
+        drop(bytes);
         let operations = serde_json::to_vec(&summary).map_err(|e| Failure::Internal(e.to_string()))?;
-        let spec_hash = app.store().put_blob(workspace.0, &bytes).await?;
         let operations_hash = app.store().put_blob(workspace.0, &operations).await?;
+        drop(operations);
         let (changes, summary) = match &before.facts {
             Some(old) => {
                 let compared = Compared { app, reads, workspace, connection: id, since: begun.at };
@@ -225,8 +222,8 @@ impl Ingester {
                 Format::Json => "json".into(),
                 Format::Yaml => "yaml".into(),
             },
-            size: bytes.len() as u64,
-            files: 1,
+            size,
+            files: count(ingested.files),
             endpoint_count: count(summary.operations.len()),
             webhook_count: count(summary.webhook_count),
             servers: summary.servers.into_iter().take(10).collect(),
@@ -237,16 +234,6 @@ impl Ingester {
     }
 }
 
-/// Postgres takes no NUL in a text, and no name, summary or description needs one.
-fn holds_nul(summary: &SpecSummary) -> bool {
-    let bad = |text: &Option<String>| text.as_ref().is_some_and(|t| t.contains('\0'));
-    summary.title.contains('\0')
-        || summary.version.contains('\0')
-        || summary.servers.iter().any(|s| s.contains('\0'))
-        || summary.operations.iter().any(|o| {
-            o.path.contains('\0')
-                || [&o.operation_id, &o.summary, &o.description].into_iter().any(bad)
-                || o.tags.iter().any(|t| t.contains('\0'))
-                || serde_json::to_string(o).is_ok_and(|text| text.contains("\\u0000"))
-        })
+pub(crate) fn problem(message: String) -> Vec<SpecProblem> {
+    vec![SpecProblem { pointer: String::new(), message }]
 }

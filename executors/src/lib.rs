@@ -9,6 +9,7 @@ mod checkpoint;
 pub mod dispatcher;
 pub mod documents;
 mod drift;
+mod gather;
 mod health;
 pub mod ingester;
 mod keeper;

@@ -1,10 +1,10 @@
-//! Ingests one document and prints what it cost, for `make bench`: `ingest_bench <file>`.
+//! Ingests one document, or refuses it, and prints what that cost, for `make bench`: `ingest_bench <file>`.
 //!
 //! `cpuMs` counts user and system time from the start of the process, `peakRssKb` is its high-water mark.
 
 use std::time::Instant;
 
-use integrations::openapi::{Limits, ingest};
+use integrations::openapi::{Limits, Origin, Reader};
 
 fn main() {
     let Some(path) = std::env::args().nth(1) else {
@@ -19,22 +19,20 @@ fn main() {
             std::process::exit(1);
         }
     };
-    match ingest(&bytes, &Limits::default()) {
-        Ok(ingested) => {
-            let figures = serde_json::json!({
-                "ops": ingested.summary.operations.len(),
-                "warnings": ingested.summary.warnings.len(),
-                "cpuMs": cpu_ms(),
-                "wallMs": started.elapsed().as_secs_f64() * 1e3,
-                "peakRssKb": peak_rss_kb(),
-            });
-            println!("{figures}");
-        }
-        Err(error) => {
-            eprintln!("{path}: {error}");
-            std::process::exit(1);
-        }
-    }
+    let read = Reader::new(bytes, &Origin::default(), &Limits::default()).and_then(Reader::finish);
+    let (operations, warnings, refused) = match &read {
+        Ok((ingested, _)) => (ingested.summary.operations.len(), ingested.summary.warnings.len(), None),
+        Err(error) => (0, 0, Some(error.to_string())),
+    };
+    let figures = serde_json::json!({
+        "ops": operations,
+        "warnings": warnings,
+        "refused": refused,
+        "cpuMs": cpu_ms(),
+        "wallMs": started.elapsed().as_secs_f64() * 1e3,
+        "peakRssKb": peak_rss_kb(),
+    });
+    println!("{figures}");
 }
 
 /// CPU time of this (single-threaded) process: nanoseconds of the scheduler where the kernel tells them, else the

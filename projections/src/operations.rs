@@ -99,10 +99,18 @@ const AHEAD: usize = 200;
 pub(crate) struct Operations {
     /// Connections whose rows are replaced, each with its newest document's rows; none when it was deleted.
     replaced: Replaced,
-    /// Documents that a batch names: the connection, its workspace, the blob's hash. All are read, not only the last
+    /// Documents that a batch names, by the blob's hash. All are read, not only the last
     /// of each connection: whether an event can be taken must not depend on how the log is cut into batches.
-    wanted: Vec<(ConnectionId, WorkspaceId, String)>,
-    read: HashMap<(ConnectionId, String), Result<Vec<OperationView>, String>>,
+    wanted: Vec<Wanted>,
+    /// By event. Each is taken out when it is folded: a large document must not stay here until the next one comes.
+    read: HashMap<Uuid, Result<Vec<OperationView>, String>>,
+}
+
+struct Wanted {
+    event: Uuid,
+    connection: ConnectionId,
+    workspace: WorkspaceId,
+    hash: String,
 }
 
 #[derive(Default)]
@@ -171,8 +179,10 @@ impl View for Operations {
 
     fn want(&mut self, item: &Item) -> Result<(), Fault> {
         if let Fact::Connection(ConnectionEvent::SpecRefreshed { facts, .. }) = item.fact()? {
-            let (connection, workspace) = (item.recorded.aggregate_id, item.recorded.workspace_id);
-            self.wanted.push((connection.into(), workspace.into(), facts.operations_hash.clone()));
+            let recorded = &item.recorded;
+            let (connection, workspace) = (recorded.aggregate_id.into(), recorded.workspace_id.into());
+            let (event, hash) = (recorded.event_id, facts.operations_hash.clone());
+            self.wanted.push(Wanted { event, connection, workspace, hash });
         }
         Ok(())
     }
@@ -183,7 +193,7 @@ impl View for Operations {
 
     async fn read(&mut self, db: &mut dyn Reader) -> Result<(), Fault> {
         self.read.clear();
-        for (connection, workspace, hash) in std::mem::take(&mut self.wanted) {
+        for Wanted { event, connection, workspace, hash } in std::mem::take(&mut self.wanted) {
             let rows = match read_blob(db.connection().await?, &hash).await.map_err(Fault::from) {
                 Ok(bytes) => serde_json::from_slice(&bytes)
                     .map(|summary| rows_of(workspace, connection, summary))
@@ -191,7 +201,7 @@ impl View for Operations {
                 Err(Fault::Event(reason)) => Err(reason),
                 Err(other) => return Err(other),
             };
-            self.read.insert((connection, hash), rows);
+            self.read.insert(event, rows);
         }
         Ok(())
     }
@@ -200,9 +210,9 @@ impl View for Operations {
         let connection = ConnectionId(item.recorded.aggregate_id);
         let rows = match item.fact()? {
             Fact::Connection(ConnectionEvent::SpecRefreshed { facts, .. }) => {
-                match self.read.get(&(connection, facts.operations_hash.clone())) {
-                    Some(Ok(rows)) => rows.clone(),
-                    Some(Err(reason)) => return Err(Fault::Event(reason.clone())),
+                match self.read.remove(&item.recorded.event_id) {
+                    Some(Ok(rows)) => rows,
+                    Some(Err(reason)) => return Err(Fault::Event(reason)),
                     None => return Err(Fault::Event(format!("blob {} was not read", facts.operations_hash))),
                 }
             }

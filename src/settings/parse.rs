@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use secrecy::SecretString;
 
+use super::spec_limits::{self, SpecLimits};
 use super::{EgressRule, LogFormat, OpenAi, Problem, Profile, Role, Settings, master, nats};
 
 const DEFAULT_DATA_DIR: &str = ".apiq";
@@ -53,6 +54,7 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             metrics_listen: self.read("APIQ_METRICS_LISTEN", metrics_listen),
             spec_max_bytes: self.read("APIQ_SPEC_MAX_BYTES", spec_max_bytes).unwrap_or(DEFAULT_SPEC_MAX_BYTES),
             spec: self.spec(),
+            spec_limits: self.spec_limits(),
             roles: self.read("APIQ_ROLES", roles).unwrap_or_else(|| Role::ALL.to_vec()),
         }
     }
@@ -68,6 +70,19 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             base_url: base_url.unwrap_or_else(|| DEFAULT_BASE_URL.into()),
             model,
         })
+    }
+
+    fn spec_limits(&mut self) -> SpecLimits {
+        SpecLimits {
+            depth: self.read("APIQ_SPEC_MAX_DEPTH", spec_limits::within(10, 1_000)),
+            nodes: self.read("APIQ_SPEC_MAX_NODES", spec_limits::within(1_000, 100_000_000)),
+            refs: self.read("APIQ_SPEC_MAX_REFS", spec_limits::within(0, 10_000_000)),
+            // A blob opens to at most 256 MiB.
+            expansion: self.read("APIQ_SPEC_MAX_EXPANSION", spec_limits::within(1 << 20, 256 << 20)),
+            files: self.read("APIQ_SPEC_MAX_FILES", spec_limits::within(1, 60_000)),
+            fetches: self.read("APIQ_SPEC_MAX_FETCHES", spec_limits::within(0, 10_000)),
+            seconds: self.read("APIQ_SPEC_MAX_SECONDS", spec_limits::within(1, 60)),
+        }
     }
 
     /// A master key in its setting or in the file that another setting names.

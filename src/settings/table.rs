@@ -150,6 +150,42 @@ pub const SETTINGS: &[Setting] = &[
         help: "Documents that the cache keeps, of all workspaces. 0 keeps none.",
     },
     Setting {
+        name: "APIQ_SPEC_MAX_DEPTH",
+        default: "120",
+        help: "Levels of nesting in an API document; for JSON at most 127 take effect. What is over this or one of the \
+               following caps ends its ingestion as FAILED, with the reason.",
+    },
+    Setting {
+        name: "APIQ_SPEC_MAX_NODES",
+        default: "4000000",
+        help: "Keys and values of an API document with all its files; each takes 12 bytes while it is read.",
+    },
+    Setting {
+        name: "APIQ_SPEC_MAX_REFS",
+        default: "500000",
+        help: "References (`$ref`) of an API document with all its files.",
+    },
+    Setting {
+        name: "APIQ_SPEC_MAX_EXPANSION",
+        default: "100663296 (96 MiB)",
+        help: "Bytes that the references and YAML aliases of an API document may unfold to.",
+    },
+    Setting {
+        name: "APIQ_SPEC_MAX_FILES",
+        default: "5000",
+        help: "Entries of an uploaded or fetched archive (zip, tar.gz).",
+    },
+    Setting {
+        name: "APIQ_SPEC_MAX_FETCHES",
+        default: "200",
+        help: "Other documents that are fetched because a reference leads to their URL; 0 refuses documents that need any.",
+    },
+    Setting {
+        name: "APIQ_SPEC_MAX_SECONDS",
+        default: "10",
+        help: "Seconds of work on one API document; waiting for what is fetched does not count.",
+    },
+    Setting {
         name: "APIQ_ROLES",
         default: "all",
         help: "What this node does, comma-separated: api, projector, relay, executor, dispatcher. Every role must run \

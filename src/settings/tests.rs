@@ -64,13 +64,15 @@ fn every_wrong_setting_is_named_with_a_sentence() {
         ("APIQ_SPEC_CACHE_TTL_HOURS", "-1"),
         ("APIQ_SPEC_CACHE_MAX_BYTES", "1 GB"),
         ("APIQ_SPEC_CACHE_MAX_COUNT", "many"),
+        ("APIQ_SPEC_MAX_DEPTH", "100000"),
+        ("APIQ_SPEC_MAX_SECONDS", "0"),
         ("APIQ_ROLES", "api,cook,waiter"),
     ];
     let problems = wrong(&given);
     let names: Vec<_> = problems.iter().map(|problem| problem.setting).collect();
     assert_eq!(names, given.map(|(name, _)| name));
     let text = SettingsError(problems).to_string();
-    assert!(text.starts_with("18 settings are wrong:\n"), "{text}");
+    assert!(text.starts_with("20 settings are wrong:\n"), "{text}");
     assert!(text.contains("cook") && text.contains("waiter"), "each item of a list is named: {text}");
     assert!(!text.contains("hunter2"), "a secret was printed: {text}");
 }

@@ -139,13 +139,20 @@ async fn inner_addresses_are_refused_wherever_they_stand() {
         }
     }
 
-    // `$ref` to an inner address, and a redirect to one, are not followed.
+    // `$ref` to an inner address, and a redirect to one, are not followed; each is told.
+    let inside = Reply::of(302, "text/plain", "").with("location", "http://169.254.169.254/latest/meta-data");
+    internal.script("GET /moved.json", [inside]);
     let mut spec = ledger::document(internal.url());
-    spec["paths"]["/evil"] = json!({ "$ref": format!("{}/secret.json", internal.url()) });
-    spec["components"] = json!({ "schemas": { "A": { "$ref": "http://169.254.169.254/a" } } });
-    let connection = maria.client.post("/connections", json!({ "name": "refs", "spec": spec })).await.data(201);
-    maria.client.ingested(id(&connection)).await;
-    assert_eq!(internal.seen().len(), 0, "a reference was fetched");
+    for (n, url) in inner.iter().enumerate() {
+        spec["paths"][format!("/evil/{n}")] = json!({ "$ref": url });
+    }
+    spec["paths"]["/moved"] = json!({ "$ref": format!("{}/moved.json", internal.url()) });
+    spec["components"] = json!({ "schemas": { "A": { "$ref": "file:///etc/passwd" } } });
+    let connection = maria.client.connect(json!({ "name": "refs", "spec": spec })).await;
+    assert_eq!(connection["warningCount"], inner.len() + 2, "{connection}");
+    let told = connection["warnings"].to_string();
+    assert_eq!(told.matches("cannot be followed").count(), inner.len() + 1, "{told}");
+    assert_eq!(internal.seen().len(), 1, "{:?}", internal.seen());
     server.finish().await;
 }
 
@@ -177,6 +184,11 @@ async fn a_dev_server_without_loopback_reaches_none() {
             answer.names(&["specUrl"]);
         }
     }
+    // Not by a reference either.
+    let item = json!({ "$ref": format!("{}/item.json", internal.url()) });
+    let spec = json!({ "openapi": "3.0.0", "info": { "title": "t", "version": "1" }, "paths": { "/a": item } });
+    let connection = maria.client.connect(json!({ "name": "ref", "spec": spec })).await;
+    assert!(connection["warnings"].to_string().contains("cannot be followed"), "{connection}");
     assert_eq!(internal.seen().len(), 0, "an inner listener was reached");
     server.finish().await;
 }

@@ -1,6 +1,7 @@
 //! The whole service from outside: the binary, over HTTP, with its own Postgres and NATS. One test binary, a module a
 //! subject; each test starts its server, tells a story, and ends with `Server::finish`.
 
+mod archives;
 mod audit;
 mod auth;
 mod authorization;

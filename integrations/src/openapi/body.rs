@@ -16,7 +16,7 @@ const MAX_MEDIA_TYPES: usize = 50;
 
 /// A 3.x request body; `None` with a warning where it says nothing.
 pub fn request(ctx: &Context<'_, '_>, at: Id) -> Option<RequestBody> {
-    let media = ctx.doc.get(at, "content").and_then(|content| choose_media(ctx, content));
+    let media = ctx.part(at, "content").and_then(|content| choose_media(ctx, content));
     let Some((content_type, media)) = media else {
         ctx.warn(at, "a request body needs `content`: it is left out");
         return None;
@@ -60,7 +60,7 @@ pub fn request_v2<'d>(
 
 /// All responses in document order.
 pub fn responses(ctx: &Context<'_, '_>, node: Id, defaults: &Defaults<'_>) -> Vec<Response> {
-    let Some(list) = ctx.doc.get(node, "responses").filter(|v| ctx.doc.is_object(*v)) else {
+    let Some(list) = ctx.part(node, "responses").filter(|v| ctx.doc.is_object(*v)) else {
         ctx.warn(node, "the operation has no `responses`");
         return Vec::new();
     };
@@ -91,7 +91,7 @@ fn response(ctx: &Context<'_, '_>, status: String, at: Id, node: Id, defaults: &
     };
     let description = ctx.clipped(at, "description", SHORT);
     if !ctx.v2 {
-        let media = ctx.doc.get(at, "content").and_then(|content| choose_media(ctx, content));
+        let media = ctx.part(at, "content").and_then(|content| choose_media(ctx, content));
         let schema = media.as_ref().and_then(|(_, media)| media_schema(ctx, *media, size));
         return Response { status, description, content_type: media.map(|(name, _)| name), schema };
     }
@@ -99,7 +99,7 @@ fn response(ctx: &Context<'_, '_>, status: String, at: Id, node: Id, defaults: &
     let produces = media_types(ctx, node, "produces").unwrap_or_else(|| defaults.produces.clone());
     let content_type = schema.is_some().then(|| preferred(&produces));
     if let Some(schema) = schema.as_mut().filter(|s| s.example.is_none()) {
-        let example = ctx.doc.get(at, "examples").and_then(|e| ctx.doc.members(e).next());
+        let example = ctx.part(at, "examples").and_then(|e| ctx.doc.members(e).next());
         schema.example = example.and_then(|(_, v)| schema::example_value(ctx, v));
     }
     Response { status, description, content_type, schema }

@@ -2,17 +2,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
+use std::time::Instant;
 
 use domain::operation::SpecProblem;
 
 use super::Limits;
-use super::refs::{Refs, Target};
+use super::index::Index;
+use super::refs::{Files, Refs};
 use super::tape::{Doc, Id, ROOT};
 
 /// Longest text kept of a description.
 pub const LONG: usize = 1_000;
 /// Longest text kept of a summary, a title, a schema's description.
 pub const SHORT: usize = 200;
+/// The clock is asked once for so many bookings.
+const CLOCK_EVERY: u32 = 1_024;
 /// Names longer than this are dropped: no API has them, and they would let a small document unfold.
 pub const MAX_NAME: usize = 512;
 
@@ -23,6 +27,9 @@ pub struct Context<'d, 'a> {
     /// Swagger 2.0.
     pub v2: bool,
     spent: Cell<usize>,
+    until: Instant,
+    bookings: Cell<u32>,
+    late: Cell<bool>,
     warnings: RefCell<Warnings>,
 }
 
@@ -34,19 +41,36 @@ struct Warnings {
 }
 
 impl<'d, 'a> Context<'d, 'a> {
-    pub fn new(doc: &'d Doc<'a>, limits: &'d Limits, v2: bool) -> Self {
-        let (spent, warnings) = (Cell::new(0), RefCell::default());
-        Context { doc, refs: Refs::new(doc), limits, v2, spent, warnings }
+    /// `until`: when reading must have ended.
+    pub fn new(
+        doc: &'d Doc<'a>,
+        (index, files): (&'d Index, &'d Files),
+        limits: &'d Limits,
+        v2: bool,
+        until: Instant,
+    ) -> Self {
+        let (spent, bookings, late, warnings) = (Cell::new(0), Cell::new(0), Cell::new(false), RefCell::default());
+        Context { doc, refs: Refs::new(doc, index, files), limits, v2, spent, until, bookings, late, warnings }
     }
 
     /// Books about so many bytes of result or steps of work.
     pub fn charge(&self, cost: usize) {
         self.spent.set(self.spent.get().saturating_add(cost));
+        let bookings = self.bookings.get().wrapping_add(1);
+        self.bookings.set(bookings);
+        if bookings.is_multiple_of(CLOCK_EVERY) && Instant::now() > self.until {
+            self.late.set(true);
+        }
     }
 
-    /// The document unfolds to more than may be kept: loops stop, and `document` refuses it.
+    /// The document unfolds to more than may be kept, or takes too long: loops stop, and `document` refuses it.
     pub fn exhausted(&self) -> bool {
-        self.spent.get() > self.limits.max_summary_bytes
+        self.late.get() || self.spent.get() > self.limits.max_summary_bytes
+    }
+
+    /// The time is up.
+    pub fn late(&self) -> bool {
+        self.late.get()
     }
 
     /// Half of the budget is gone: schemas are kept by name and type only from here on.
@@ -69,13 +93,8 @@ impl<'d, 'a> Context<'d, 'a> {
 
     /// The warnings in the order found, after those about references that lead nowhere.
     pub fn into_warnings(self) -> Vec<SpecProblem> {
-        for (site, text, target) in self.refs.broken() {
-            let text = clip(text, SHORT);
-            let what = match target {
-                Target::External => "leaves the document and is not followed",
-                _ => "leads nowhere",
-            };
-            self.warn(site, format!("the reference `{text}` {what}"));
+        for (site, text, why) in self.refs.broken() {
+            self.warn(site, format!("the reference `{}` {why}", clip(text, SHORT)));
         }
         let Warnings { mut kept, dropped, .. } = self.warnings.into_inner();
         if dropped > 0 {
@@ -85,10 +104,13 @@ impl<'d, 'a> Context<'d, 'a> {
         kept
     }
 
-    /// A member as text, numbers and booleans included; blank counts as missing.
+    /// A member as text, numbers and booleans included; blank counts as missing. Long texts are often kept in a file of
+    /// their own, though no version of OpenAPI allows it.
     pub fn text(&self, id: Id, key: &str) -> Option<&'d str> {
         let doc: &'d Doc<'a> = self.doc;
-        doc.get(id, key).and_then(|v| doc.scalar(v)).map(str::trim).filter(|t| !t.is_empty())
+        let value = doc.get(id, key)?;
+        let value = if doc.is_object(value) { self.refs.follow(value)? } else { value };
+        doc.scalar(value).map(str::trim).filter(|t| !t.is_empty())
     }
 
     pub fn clipped(&self, id: Id, key: &str, max: usize) -> Option<String> {
@@ -116,9 +138,9 @@ impl<'d, 'a> Context<'d, 'a> {
         self.doc.get(item, key).or_else(|| self.doc.get(self.refs.follow(item)?, key))
     }
 
-    /// A member of the document itself by its path of keys.
+    /// A member of the document itself by its path of keys, references on the way followed.
     pub fn at(&self, path: &[&str]) -> Option<Id> {
-        path.iter().try_fold(ROOT, |at, key| self.doc.get(at, key))
+        path.iter().try_fold(ROOT, |at, key| self.part(at, key))
     }
 
     /// The members without extensions (`x-…`); of duplicates the last counts, with a warning.

@@ -1,10 +1,13 @@
 //! The document as a whole: is it OpenAPI at all, its head, and the walk over its paths.
 
 use std::collections::HashSet;
+use std::time::Instant;
 
 use domain::operation::{Operation, SpecSummary};
 
 use super::context::{Context, LONG, SHORT, clip};
+use super::index::Index;
+use super::refs::Files;
 use super::tape::{Doc, Id, Kind, ROOT};
 use super::{IngestError, Limits, operation, security, server};
 
@@ -14,14 +17,21 @@ const METHODS: [&str; 8] = ["get", "put", "post", "delete", "patch", "head", "op
 /// Longer paths are nobody's.
 const MAX_PATH: usize = 4_000;
 
-pub fn read(doc: &Doc<'_>, limits: &Limits) -> Result<SpecSummary, IngestError> {
+/// `until`: when reading must have ended.
+pub fn read(
+    doc: &Doc<'_>,
+    index: &Index,
+    files: &Files,
+    limits: &Limits,
+    until: Instant,
+) -> Result<SpecSummary, IngestError> {
     let (spec_version, v2) = version(doc)?;
-    let ctx = Context::new(doc, limits, v2);
+    let ctx = Context::new(doc, (index, files), limits, v2, until);
     let mut summary = SpecSummary { spec_version, ..SpecSummary::default() };
     head(&ctx, &mut summary);
     summary.servers = server::of_document(&ctx);
     summary.security_schemes = security::schemes(&ctx);
-    if let Some(list) = doc.get(ROOT, "security") {
+    if let Some(list) = ctx.part(ROOT, "security") {
         summary.security = security::requirements(&ctx, list, &summary.security_schemes);
     }
     match doc.get(ROOT, "paths") {
@@ -38,7 +48,7 @@ pub fn read(doc: &Doc<'_>, limits: &Limits) -> Result<SpecSummary, IngestError> 
 }
 
 /// The version as written and whether it is 2.0; refuses what is no OpenAPI document.
-fn version(doc: &Doc<'_>) -> Result<(String, bool), IngestError> {
+pub fn version(doc: &Doc<'_>) -> Result<(String, bool), IngestError> {
     if !doc.is_object(ROOT) {
         let what = match doc.kind(ROOT) {
             Kind::Array => "an array",
@@ -57,7 +67,7 @@ fn version(doc: &Doc<'_>) -> Result<(String, bool), IngestError> {
         // 2.0 is sometimes written as a number, and `2`.
         let known = if v2 { version == "2" || version.starts_with("2.") } else { version.starts_with('3') };
         if !known {
-            return refuse(key, format!("version {version} is not supported: 2.0, 3.0 and 3.1 are"));
+            return refuse(key, format!("version {version} is not supported: 2.0 and 3.0 to 3.2 are"));
         }
         return Ok((version, v2));
     }
@@ -70,7 +80,7 @@ fn version(doc: &Doc<'_>) -> Result<(String, bool), IngestError> {
 }
 
 fn head(ctx: &Context<'_, '_>, summary: &mut SpecSummary) {
-    let Some(info) = ctx.doc.get(ROOT, "info").filter(|v| ctx.doc.is_object(*v)) else {
+    let Some(info) = ctx.part(ROOT, "info").filter(|v| ctx.doc.is_object(*v)) else {
         ctx.warn(ROOT, "the document has no `info`");
         return;
     };
@@ -86,10 +96,13 @@ fn head(ctx: &Context<'_, '_>, summary: &mut SpecSummary) {
 
 fn read_paths(ctx: &Context<'_, '_>, paths: Id, summary: &mut SpecSummary) -> Result<(), IngestError> {
     let shared = operation::Defaults::new(ctx, summary);
-    for (path, value) in ctx.unique_members(paths) {
+    for (path, value) in path_items(ctx, paths) {
         if !ctx.doc.is_object(value) {
             ctx.warn(value, "a path item must be an object");
             continue;
+        }
+        if !path.starts_with('/') {
+            ctx.warn(value, "a path must begin with `/`");
         }
         if path.len() > MAX_PATH {
             ctx.warn(value, format!("the path has more than {MAX_PATH} bytes: it is left out"));
@@ -109,9 +122,23 @@ fn read_paths(ctx: &Context<'_, '_>, paths: Id, summary: &mut SpecSummary) -> Re
     Ok(())
 }
 
+/// The members of `paths`, and of the object that it refers to; what stands beside the `$ref` comes first.
+fn path_items<'d>(ctx: &Context<'d, '_>, paths: Id) -> Vec<(&'d str, Id)> {
+    let mut found = ctx.unique_members(paths);
+    let Some(target) = ctx.refs.reference(paths).and_then(|_| ctx.refs.follow(paths)) else { return found };
+    found.retain(|(path, _)| *path != "$ref");
+    let own: HashSet<&str> = found.iter().map(|(path, _)| *path).collect();
+    found.extend(ctx.unique_members(target).into_iter().filter(|(path, _)| !own.contains(path)));
+    found
+}
+
 fn check_budget(ctx: &Context<'_, '_>, at: Id) -> Result<(), IngestError> {
     if !ctx.exhausted() {
         return Ok(());
+    }
+    if ctx.late() {
+        let message = format!("reading the document takes longer than {} s", ctx.limits.max_time.as_secs());
+        return Err(IngestError::invalid(ctx.doc.pointer(at), message));
     }
     let mib = ctx.limits.max_summary_bytes >> 20;
     let message = format!("references shared too often: up to here the document unfolds to more than {mib} MiB");
@@ -125,6 +152,9 @@ fn methods<'d>(ctx: &Context<'d, '_>, item: Id) -> Vec<(&'d str, Id, Id)> {
     let mut found: Vec<(&str, Id, Id)> = Vec::new();
     for owner in [Some(item), target].into_iter().flatten() {
         for (key, value) in ctx.unique_members(owner) {
+            if matches!(key, "query" | "additionalOperations") && ctx.doc.is_object(value) {
+                ctx.warn(value, format!("`{key}` is of OpenAPI 3.2, which is read as 3.1: it is left out"));
+            }
             if !METHODS.contains(&key) || found.iter().any(|(method, ..)| *method == key) {
                 continue;
             }
@@ -139,7 +169,7 @@ fn methods<'d>(ctx: &Context<'d, '_>, item: Id) -> Vec<(&'d str, Id, Id)> {
 }
 
 fn count_webhooks(ctx: &Context<'_, '_>) -> Result<usize, IngestError> {
-    let Some(webhooks) = ctx.doc.get(ROOT, "webhooks") else { return Ok(0) };
+    let Some(webhooks) = ctx.part(ROOT, "webhooks") else { return Ok(0) };
     let mut count = 0;
     for (_, item) in ctx.unique_members(webhooks) {
         count += methods(ctx, item).len();
@@ -155,8 +185,11 @@ fn check_operation_ids(ctx: &Context<'_, '_>, operations: &[Operation]) {
         if seen.insert(id) {
             continue;
         }
+        let item = |paths: Id| ctx.doc.get(paths, &operation.path);
         let place = ctx
-            .at(&["paths", &operation.path])
+            .doc
+            .get(ROOT, "paths")
+            .and_then(|paths| item(paths).or_else(|| item(ctx.refs.follow(paths)?)))
             .and_then(|item| ctx.part_of_item(item, &operation.method.to_ascii_lowercase()))
             .unwrap_or(ROOT);
         ctx.warn(place, format!("the operationId `{id}` is used twice"));

@@ -5,15 +5,14 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::Limits;
-use super::tape::{Builder, Doc, Kind};
+use super::builder::Builder;
+use super::tape::Kind;
 
 /// The error is one sentence with line and column.
-pub fn parse<'a>(text: &'a str, limits: &Limits) -> Result<Doc<'a>, String> {
-    let mut builder = Builder::new(text, limits);
+pub fn parse(builder: &mut Builder<'_>, text: &str, limits: &Limits) -> Result<(), String> {
     let mut input = serde_json::Deserializer::from_str(text);
-    Node(&mut builder).deserialize(&mut input).map_err(|e| describe(&e, limits))?;
-    input.end().map_err(|e| describe(&e, limits))?;
-    Ok(builder.finish())
+    Node(builder).deserialize(&mut input).map_err(|e| describe(&e, limits))?;
+    input.end().map_err(|e| describe(&e, limits))
 }
 
 fn describe(error: &serde_json::Error, limits: &Limits) -> String {

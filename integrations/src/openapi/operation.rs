@@ -49,7 +49,7 @@ pub fn read<'d>(ctx: &Context<'d, '_>, site: &Site<'d>, defaults: &Defaults<'d>)
         ctx.part(node, "requestBody").and_then(|at| body::request(ctx, at))
     };
     let own_servers = server::of_operation(ctx, node, site.item);
-    let security = ctx.doc.get(node, "security").filter(|v| ctx.doc.kind(*v) == super::tape::Kind::Array);
+    let security = ctx.part(node, "security").filter(|v| ctx.doc.kind(*v) == super::tape::Kind::Array);
     Operation {
         method: site.method.to_ascii_uppercase(),
         path: site.path.to_string(),
@@ -67,6 +67,6 @@ pub fn read<'d>(ctx: &Context<'d, '_>, site: &Site<'d>, defaults: &Defaults<'d>)
 }
 
 fn tags(ctx: &Context<'_, '_>, node: Id) -> Vec<String> {
-    let Some(list) = ctx.doc.get(node, "tags") else { return Vec::new() };
+    let Some(list) = ctx.part(node, "tags") else { return Vec::new() };
     ctx.doc.items(list).take(MAX_TAGS).filter_map(|v| ctx.doc.scalar(v)).map(|t| ctx.keep(t, SHORT)).collect()
 }

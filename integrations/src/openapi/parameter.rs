@@ -67,7 +67,7 @@ pub fn read<'d>(ctx: &Context<'d, '_>, site: &Site<'d>, node: Id, complete: bool
 /// The path item's parameters with the operation's over them: same name and place is the same parameter.
 fn declared<'d>(ctx: &Context<'d, '_>, site: &Site<'d>, node: Id) -> Vec<Declared<'d>> {
     let mut found: Vec<Declared<'d>> = Vec::new();
-    for list in [site.item, node].into_iter().filter_map(|owner| ctx.doc.get(owner, "parameters")) {
+    for list in [site.item, node].into_iter().filter_map(|owner| ctx.part(owner, "parameters")) {
         for entry in ctx.doc.items(list) {
             ctx.charge(32 + found.len());
             if ctx.exhausted() {
@@ -100,7 +100,8 @@ fn declared<'d>(ctx: &Context<'d, '_>, site: &Site<'d>, node: Id) -> Vec<Declare
 fn parameter(ctx: &Context<'_, '_>, name: &str, location: ParameterLocation, id: Id) -> Parameter {
     ctx.charge(150);
     let doc = ctx.doc;
-    let content = || doc.get(id, "content").and_then(|c| doc.members(c).next()).and_then(|(_, m)| doc.get(m, "schema"));
+    let content =
+        || ctx.part(id, "content").and_then(|c| doc.members(c).next()).and_then(|(_, m)| doc.get(m, "schema"));
     // In 2.0 the parameter itself is the schema.
     let place = doc.get(id, "schema").or_else(content).or(ctx.v2.then_some(id));
     let mut schema = place.map(|at| schema::summarise(ctx, at, BRIEF)).unwrap_or_default();
@@ -118,7 +119,7 @@ fn parameter(ctx: &Context<'_, '_>, name: &str, location: ParameterLocation, id:
 /// The `example` of a parameter or media type, or the first of its `examples`.
 pub fn example(ctx: &Context<'_, '_>, id: Id) -> Option<Id> {
     let first = || {
-        let examples = ctx.doc.get(id, "examples")?;
+        let examples = ctx.part(id, "examples")?;
         let (_, first) = ctx.doc.members(examples).next()?;
         ctx.doc.get(ctx.refs.follow(first)?, "value")
     };

@@ -208,11 +208,12 @@ impl<'d> Summariser<'_, 'd, '_> {
         into.seen.push(id);
         let words = self.keywords(id);
         self.merge_scalars(&words, into, optional);
-        if let Some(text) = words.reference.and_then(|v| self.ctx.doc.string(v)) {
+        let reference = words.reference.and_then(|at| Some((at, self.ctx.doc.string(at)?)));
+        if let Some((at, text)) = reference {
             if naming && into.name.is_none() {
                 into.name = Some(name_of(text).into_owned());
             }
-            match self.ctx.refs.resolve(text) {
+            match self.ctx.refs.resolve(at, text) {
                 Target::Found(target) => self.merge(target, into, naming, optional, chain + 1),
                 Target::External | Target::Dangling => into.truncated = true,
             }
@@ -274,7 +275,7 @@ impl<'d> Summariser<'_, 'd, '_> {
             let room = MAX_REQUIRED.saturating_sub(into.required.len());
             into.required.extend(doc.items(required).filter_map(|v| doc.string(v)).take(room));
         }
-        let Some(properties) = words.properties else { return };
+        let Some(properties) = words.properties.and_then(|at| self.ctx.refs.follow(at)) else { return };
         let inherited = into.properties.len();
         for (name, id) in doc.members(properties) {
             if let Some(member) = into.properties[..inherited].iter_mut().find(|m| m.name == name) {

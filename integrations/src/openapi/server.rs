@@ -11,7 +11,7 @@ pub fn of_document(ctx: &Context<'_, '_>) -> Vec<String> {
     if ctx.v2 {
         return of_schemes(ctx, ctx.doc.get(ROOT, "schemes"));
     }
-    ctx.doc.get(ROOT, "servers").map(|list| of_list(ctx, list)).unwrap_or_default()
+    ctx.part(ROOT, "servers").map(|list| of_list(ctx, list)).unwrap_or_default()
 }
 
 /// The operation's own servers, else its path item's; empty where neither names any.
@@ -19,7 +19,7 @@ pub fn of_operation(ctx: &Context<'_, '_>, node: Id, item: Id) -> Vec<String> {
     if ctx.v2 {
         return ctx.doc.get(node, "schemes").map(|schemes| of_schemes(ctx, Some(schemes))).unwrap_or_default();
     }
-    let own = [node, item].into_iter().filter_map(|owner| ctx.doc.get(owner, "servers"));
+    let own = [node, item].into_iter().filter_map(|owner| ctx.part(owner, "servers"));
     own.map(|list| of_list(ctx, list)).find(|urls| !urls.is_empty()).unwrap_or_default()
 }
 

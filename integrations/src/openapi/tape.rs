@@ -1,16 +1,16 @@
-//! A parsed document as one flat table: a 12-byte entry for each key and value, in document order.
+//! A parsed document as one flat table: a 12-byte entry for each key and value, in document order, file after file.
 //!
-//! Texts stay in the input where they can (`text`), unescaped ones go to `extra`; so the 13 MB of a large document
-//! cost about 6 MB more, and JSON and YAML share all code behind it. Containers know where they end, which makes
-//! skipping a subtree one step. A YAML alias points at its anchor and is never copied out: an alias bomb stays small.
+//! Texts stay in the input where they can, unescaped ones go to `extra`; so the 13 MB of a large document cost about
+//! 6 MB more, and JSON and YAML share all code behind it. Containers know where they end, which makes skipping a
+//! subtree one step. A YAML alias points at its anchor and is never copied out: an alias bomb stays small.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use serde_json::{Map, Number, Value};
 
-/// Index of a value in the table. The document itself is [`ROOT`].
+/// Index of a value in the table. The document's first file is [`ROOT`].
 pub type Id = u32;
 pub const ROOT: Id = 0;
 
@@ -34,28 +34,58 @@ pub enum Kind {
     Alias,
 }
 
-/// Scalars and keys: `a` = offset, `b` = length in `text` or `extra`. Containers: `a` = index after the last entry,
-/// `b` = number of children.
+/// Scalars and keys: `a` = offset, `b` = length in the text of file `file`, or in `extra`. Containers: `a` = index after
+/// the last entry, `b` = number of children.
 #[derive(Debug, Clone, Copy)]
-struct Entry {
-    kind: Kind,
-    owned: bool,
-    a: u32,
-    b: u32,
+pub(super) struct Entry {
+    pub kind: Kind,
+    /// Number of the file, or [`EXTRA`].
+    pub file: u16,
+    pub a: u32,
+    pub b: u32,
 }
 
+/// In place of a file's number: the text is in `extra`.
+pub(super) const EXTRA: u16 = u16::MAX;
+
+/// A file's text. Shared, so that a parser can read it while the table that holds it is written.
+#[derive(Clone)]
+pub enum Text<'a> {
+    Borrowed(&'a str),
+    Owned(Arc<String>),
+}
+
+impl Text<'_> {
+    pub fn as_str(&self) -> &str {
+        match self {
+            Text::Borrowed(text) => text,
+            Text::Owned(text) => text,
+        }
+    }
+}
+
+/// A file of the document.
+pub(super) struct File<'a> {
+    /// Its value's place in the table; the next file's is where it ends.
+    pub start: Id,
+    /// As warnings name it; empty for the first.
+    pub name: String,
+    pub text: Text<'a>,
+}
+
+#[derive(Default)]
 pub struct Doc<'a> {
-    text: &'a str,
-    extra: String,
-    entries: Vec<Entry>,
-    wide: RefCell<HashMap<Id, Rc<WideIndex>>>,
+    pub(super) files: Vec<File<'a>>,
+    pub(super) extra: String,
+    pub(super) entries: Vec<Entry>,
+    wide: RefCell<HashMap<Id, Arc<WideIndex>>>,
 }
 
 /// Member name → its last value.
 type WideIndex = HashMap<String, Id>;
 
 impl<'a> Doc<'a> {
-    fn entry(&self, id: Id) -> Entry {
+    pub(super) fn entry(&self, id: Id) -> Entry {
         self.entries[id as usize]
     }
 
@@ -71,6 +101,19 @@ impl<'a> Doc<'a> {
 
     pub fn is_object(&self, id: Id) -> bool {
         self.kind(id) == Kind::Object
+    }
+
+    /// The number of the file that holds this value.
+    pub fn file_of(&self, id: Id) -> usize {
+        if self.files.len() == 1 {
+            return 0;
+        }
+        self.files.partition_point(|file| file.start <= id).saturating_sub(1)
+    }
+
+    /// The value that a file is.
+    pub fn file_root(&self, file: usize) -> Id {
+        self.files.get(file).map_or(ROOT, |file| file.start)
     }
 
     /// Number of entries: keys and values of the whole document.
@@ -92,7 +135,10 @@ impl<'a> Doc<'a> {
 
     fn raw_text(&self, entry: Entry) -> &str {
         let range = entry.a as usize..(entry.a + entry.b) as usize;
-        if entry.owned { &self.extra[range] } else { &self.text[range] }
+        match entry.file {
+            EXTRA => &self.extra[range],
+            file => &self.files[file as usize].text.as_str()[range],
+        }
     }
 
     /// The member name at `id`, where the entry is one.
@@ -174,11 +220,11 @@ impl<'a> Doc<'a> {
         self.members(id).filter(|(k, _)| *k == key).last().map(|(_, v)| v)
     }
 
-    fn wide_index(&self, id: Id) -> Rc<WideIndex> {
+    fn wide_index(&self, id: Id) -> Arc<WideIndex> {
         if let Some(index) = self.wide.borrow().get(&id) {
             return index.clone();
         }
-        let index: Rc<WideIndex> = Rc::new(self.members(id).map(|(k, v)| (k.to_string(), v)).collect());
+        let index: Arc<WideIndex> = Arc::new(self.members(id).map(|(k, v)| (k.to_string(), v)).collect());
         self.wide.borrow_mut().insert(id, index.clone());
         index
     }
@@ -206,10 +252,13 @@ impl<'a> Doc<'a> {
         })
     }
 
-    /// RFC 6901 pointer to a value: a search from the top, for messages only (absurdly long keys are cut).
+    /// RFC 6901 pointer to a value: a search from the top, for messages only (absurdly long keys are cut). In another
+    /// file than the first, the file's name and `#` stand before it.
     pub fn pointer(&self, id: Id) -> String {
-        let mut pointer = String::new();
-        let mut at = ROOT;
+        let (mut at, mut pointer) = match self.files.get(self.file_of(id)) {
+            Some(file) if file.start > ROOT => (file.start, format!("{}#", file.name)),
+            _ => (ROOT, String::new()),
+        };
         while at != id {
             let holds = |v: Id| (v..self.after(v)).contains(&id);
             let escape = |key: &str| key.replace('~', "~0").replace('/', "~1");
@@ -236,84 +285,5 @@ fn number(text: &str) -> Value {
     match text.parse::<f64>().ok().and_then(Number::from_f64) {
         Some(n) => Value::Number(n),
         None => Value::String(text.to_string()),
-    }
-}
-
-/// Writes the table, front to back. Each method fails, with the reason, where a cap is reached.
-pub struct Builder<'a> {
-    doc: Doc<'a>,
-    depth: usize,
-    max_depth: usize,
-    max_nodes: usize,
-}
-
-impl<'a> Builder<'a> {
-    pub fn new(text: &'a str, limits: &super::Limits) -> Self {
-        // Real documents have one key or value in about 25 bytes.
-        let entries = Vec::with_capacity((text.len() / 24).min(limits.max_nodes) + 16);
-        let doc = Doc { text, extra: String::new(), entries, wide: RefCell::default() };
-        Builder { doc, depth: 0, max_depth: limits.max_depth, max_nodes: limits.max_nodes.min(u32::MAX as usize / 2) }
-    }
-
-    pub fn doc(&self) -> &Doc<'a> {
-        &self.doc
-    }
-
-    fn push(&mut self, kind: Kind, owned: bool, a: u32, b: u32) -> Result<Id, String> {
-        if self.doc.entries.len() >= self.max_nodes {
-            return Err(format!("the document has more than {} keys and values", self.max_nodes));
-        }
-        self.doc.entries.push(Entry { kind, owned, a, b });
-        Ok(self.doc.entries.len() as u32 - 1)
-    }
-
-    /// A key or a scalar. A slice of the input is kept as its place, anything else is copied.
-    pub fn text(&mut self, kind: Kind, text: &str) -> Result<Id, String> {
-        let start = (text.as_ptr() as usize).wrapping_sub(self.doc.text.as_ptr() as usize);
-        if start <= self.doc.text.len() && text.len() <= self.doc.text.len() - start {
-            return self.push(kind, false, start as u32, text.len() as u32);
-        }
-        let start = self.doc.extra.len();
-        if start + text.len() > u32::MAX as usize {
-            return Err("the document has too much text".to_string());
-        }
-        self.doc.extra.push_str(text);
-        self.push(kind, true, start as u32, text.len() as u32)
-    }
-
-    /// Begins an array or object; `close` must follow.
-    pub fn open(&mut self, kind: Kind) -> Result<Id, String> {
-        if self.depth >= self.max_depth {
-            return Err(format!("the document is nested deeper than {} levels", self.max_depth));
-        }
-        self.depth += 1;
-        self.push(kind, false, 0, 0)
-    }
-
-    pub fn close(&mut self, id: Id, children: u32) {
-        self.depth -= 1;
-        let end = self.doc.entries.len() as u32;
-        let entry = &mut self.doc.entries[id as usize];
-        (entry.a, entry.b) = (end, children);
-    }
-
-    pub fn alias(&mut self, target: Id) -> Result<Id, String> {
-        let target = self.doc.real(target);
-        self.push(Kind::Alias, false, target, 0)
-    }
-
-    /// Appends a member that shares key and value of one elsewhere in the table.
-    pub fn share_member(&mut self, key: Id, value: Id) -> Result<(), String> {
-        let entry = self.doc.entry(key);
-        self.push(Kind::Key, entry.owned, entry.a, entry.b)?;
-        self.alias(value).map(drop)
-    }
-
-    pub fn hide_key(&mut self, key: Id) {
-        self.doc.entries[key as usize].kind = Kind::Merged;
-    }
-
-    pub fn finish(self) -> Doc<'a> {
-        self.doc
     }
 }

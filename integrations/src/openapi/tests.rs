@@ -376,7 +376,10 @@ fn what_is_wrong_is_told_with_its_place() {
             ("/paths/~1c", "a path item must be an object"),
             ("/paths/~1b/get", "the operationId `same` is used twice"),
             ("/paths/~1a~1{id}/get/parameters/3/$ref", "the reference `#/components/parameters/none` leads nowhere"),
-            ("/paths/~1a~1{id}/post/$ref", "the reference `other.yaml#/post` leaves the document and is not followed"),
+            (
+                "/paths/~1a~1{id}/post/$ref",
+                "the reference `other.yaml#/post` is relative, and the document came without an address or other files"
+            ),
             ("/paths/~1b/get/responses/200/$ref", "the reference `#/components/responses/none` leads nowhere"),
         ]
     );

@@ -9,21 +9,21 @@ use std::collections::{HashMap, HashSet};
 use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, ScanError, Span, Tag};
 
 use super::Limits;
-use super::tape::{Builder, Doc, Id, Kind};
+use super::builder::Builder;
+use super::tape::{Id, Kind};
 
 /// Members looked at while carrying out merge keys, over the whole document.
 const MAX_MERGED: usize = 1_000_000;
 
 /// Reads the first document of the stream. The error is one sentence with line and column.
-pub fn parse<'a>(text: &'a str, limits: &Limits) -> Result<Doc<'a>, String> {
+pub fn parse(builder: &mut Builder<'_>, text: &str, limits: &Limits) -> Result<(), String> {
     let mut options = Options::default();
     // The scanner runs ahead of the events, so it needs the cap too.
     options.flow_nesting_limit = limits.max_depth;
     options.block_nesting_limit = limits.max_depth;
     options.set_emit_comments(false);
     let mut parser = Parser::new_from_str_with_options(text, options);
-    let mut reader =
-        Reader { builder: Builder::new(text, limits), open: Vec::new(), anchors: HashMap::new(), merged: 0 };
+    let mut reader = Reader { builder, open: Vec::new(), anchors: HashMap::new(), merged: 0 };
     while let Some(event) = parser.next_event() {
         let (event, span) = event.map_err(|e| describe(&e, limits))?;
         if matches!(event, Event::DocumentEnd) {
@@ -31,10 +31,7 @@ pub fn parse<'a>(text: &'a str, limits: &Limits) -> Result<Doc<'a>, String> {
         }
         reader.take(event).map_err(|message| format!("{message} at {}", place(&span)))?;
     }
-    if reader.builder.doc().size() == 0 {
-        return Err("the document is empty".to_string());
-    }
-    Ok(reader.builder.finish())
+    Ok(())
 }
 
 fn place(span: &Span) -> String {
@@ -63,16 +60,16 @@ struct Open {
     merges: bool,
 }
 
-struct Reader<'a> {
-    builder: Builder<'a>,
+struct Reader<'b, 'a> {
+    builder: &'b mut Builder<'a>,
     open: Vec<Open>,
     /// Only values that are complete: an alias inside its own anchor finds nothing.
     anchors: HashMap<usize, Id>,
     merged: usize,
 }
 
-impl<'a> Reader<'a> {
-    fn take(&mut self, event: Event<'a>) -> Result<(), String> {
+impl Reader<'_, '_> {
+    fn take(&mut self, event: Event<'_>) -> Result<(), String> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let kind = if self.at_key() { Kind::Key } else { scalar_kind(&text, style, tag.as_deref()) };

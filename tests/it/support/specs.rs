@@ -1,6 +1,6 @@
 //! The shared folder's real documents; without it, their tests are skipped.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub struct Document {
     pub file: String,
@@ -21,23 +21,56 @@ pub fn folder() -> Option<PathBuf> {
     None
 }
 
-/// Every document that is one file.
-pub fn single_files() -> Option<Vec<Document>> {
-    let folder = folder()?;
+/// A document of several files, each with its name relative to the document's folder.
+pub struct Several {
+    pub root: String,
+    pub files: Vec<(String, Vec<u8>)>,
+    pub operations: u64,
+}
+
+/// File, operations and webhooks of each row of the index.
+fn rows(folder: &Path) -> Vec<(String, u64, u64)> {
     let index = std::fs::read_to_string(folder.join("INDEX.tsv")).unwrap();
     let mut rows = index.lines().map(|line| line.split('\t').collect::<Vec<_>>());
     let header = rows.next().unwrap();
     let column = |name: &str| header.iter().position(|known| *known == name).unwrap();
     let (file, operations, webhooks) = (column("file"), column("ops_python"), column("webhooks_ops"));
-    let single = rows.filter(|row| !row[file].contains('/'));
+    rows.map(|row| (row[file].to_owned(), row[operations].parse().unwrap(), row[webhooks].parse().unwrap())).collect()
+}
+
+/// Every document that is one file.
+pub fn single_files() -> Option<Vec<Document>> {
+    let folder = folder()?;
+    let single = rows(&folder).into_iter().filter(|(file, ..)| !file.contains('/'));
     Some(
         single
-            .map(|row| Document {
-                file: row[file].to_owned(),
-                text: std::fs::read_to_string(folder.join(row[file])).unwrap(),
-                operations: row[operations].parse().unwrap(),
-                webhooks: row[webhooks].parse().unwrap(),
+            .map(|(file, operations, webhooks)| {
+                let text = std::fs::read_to_string(folder.join(&file)).unwrap();
+                Document { file, text, operations, webhooks }
             })
             .collect(),
     )
+}
+
+/// Every document of several files.
+pub fn several_files() -> Option<Vec<Several>> {
+    let folder = folder()?;
+    let several = rows(&folder).into_iter().filter_map(|(file, operations, _)| {
+        let (name, root) = file.split_once('/')?;
+        let mut files = Vec::new();
+        collect(&folder.join(name), "", &mut files);
+        Some(Several { root: root.to_owned(), files, operations })
+    });
+    Some(several.collect())
+}
+
+fn collect(folder: &Path, prefix: &str, into: &mut Vec<(String, Vec<u8>)>) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        if entry.path().is_dir() {
+            collect(&entry.path(), &format!("{name}/"), into);
+        } else {
+            into.push((name, std::fs::read(entry.path()).unwrap()));
+        }
+    }
 }

@@ -75,8 +75,10 @@ pub struct SpecJson {
     format: String,
     /// SHA-256 of the document, hex.
     hash: String,
-    /// Bytes.
+    /// Bytes, as it was fetched or uploaded.
     size: u64,
+    /// How many files it was put together from.
+    files: u32,
     servers: Vec<String>,
 }
 
@@ -274,6 +276,7 @@ impl From<ConnectionView> for ConnectionJson {
                     format: facts.format,
                     hash: facts.spec_hash,
                     size: facts.size,
+                    files: facts.files,
                     servers: facts.servers,
                 };
                 (Some(spec), facts.warnings, facts.warning_count)

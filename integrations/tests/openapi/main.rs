@@ -1,13 +1,25 @@
 //! Ingestion of real documents and of bad ones, through the public interface.
 //!
-//! The real documents lie in the project's shared folder (`APIQ_SHARED`); without it their test is skipped.
+//! The real documents, those of several files included, lie in the project's shared folder (`APIQ_SHARED`); without it
+//! their test is skipped.
 
-use std::path::PathBuf;
+mod archives;
+mod several_files;
 
-use integrations::openapi::{Format, IngestError, IngestErrorKind, Ingested, Limits, ingest};
+use std::path::{Path, PathBuf};
+
+use integrations::openapi::{Format, IngestError, IngestErrorKind, Ingested, Limits, Origin, Reader, ingest};
 
 fn take(text: impl AsRef<[u8]>) -> Result<Ingested, IngestError> {
     ingest(text.as_ref(), &Limits::default())
+}
+
+/// A document out of an archive.
+fn unpacked(archive: Vec<u8>, root: Option<&str>) -> Result<Ingested, IngestError> {
+    let origin = Origin { url: None, root: root.map(str::to_owned) };
+    let mut reader = Reader::new(archive, &origin, &Limits::default())?;
+    assert_eq!(reader.wanted(), [""; 0], "nothing has to be fetched");
+    reader.finish().map(|(ingested, _)| ingested)
 }
 
 /// The single problem of a refused document.
@@ -24,24 +36,58 @@ fn message(text: impl AsRef<[u8]>) -> String {
     message
 }
 
-#[test]
-fn every_single_file_document_has_the_operations_an_independent_count_found() {
+/// The folder of real documents; without it their tests are skipped.
+fn shared() -> Option<PathBuf> {
     let shared = std::env::var_os("APIQ_SHARED")
         .map(PathBuf::from)
         .unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared")));
     let specs = shared.join("specs");
-    let Ok(index) = std::fs::read_to_string(specs.join("INDEX.tsv")) else {
-        eprintln!("skipped: no shared documents at {}", specs.display());
-        return;
-    };
+    if specs.join("INDEX.tsv").exists() {
+        return Some(specs);
+    }
+    eprintln!("skipped: no shared documents at {}", specs.display());
+    None
+}
+
+/// All files below a folder, with names relative to it.
+fn files_of(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let (mut found, mut open) = (Vec::new(), vec![folder.to_path_buf()]);
+    while let Some(next) = open.pop() {
+        for entry in std::fs::read_dir(next).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                let name = path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
+                found.push((name, std::fs::read(path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn every_document_has_the_operations_an_independent_count_found() {
+    let Some(specs) = shared() else { return };
+    let index = std::fs::read_to_string(specs.join("INDEX.tsv")).unwrap();
     let mut rows = index.lines().map(|line| line.split('\t').collect::<Vec<_>>());
     let header = rows.next().unwrap();
     let column = |name: &str| header.iter().position(|h| *h == name).unwrap();
     let (file, version, ops, hooks) = (column("file"), column("version"), column("ops_python"), column("webhooks_ops"));
     let mut checked = 0;
-    for row in rows.filter(|row| !row[file].contains('/')) {
-        let bytes = std::fs::read(specs.join(row[file])).unwrap();
-        let Ingested { summary, format } = take(&bytes).unwrap_or_else(|e| panic!("{}: {e}", row[file]));
+    for row in rows {
+        let Ingested { summary, format, files } = match row[file].split_once('/') {
+            None => take(std::fs::read(specs.join(row[file])).unwrap()),
+            // Of several files: packed both ways, the root told or found.
+            Some((folder, root)) => {
+                let files = files_of(&specs.join(folder));
+                let found = unpacked(archives::zip(&files), None);
+                assert_eq!(found, unpacked(archives::tar_gz(&files), Some(root)), "{}", row[file]);
+                found
+            }
+        }
+        .unwrap_or_else(|e| panic!("{}: {e}", row[file]));
         let found = (summary.operations.len(), summary.webhook_count, summary.spec_version.as_str());
         let expected = (row[ops].parse().unwrap(), row[hooks].parse().unwrap(), row[version]);
         assert_eq!(found, expected, "{}", row[file]);
@@ -49,9 +95,10 @@ fn every_single_file_document_has_the_operations_an_independent_count_found() {
         assert!(!summary.title.is_empty(), "{}", row[file]);
         let faults: Vec<_> = summary.warnings.iter().filter(|w| !w.message.contains("has no `responses`")).collect();
         assert!(faults.is_empty(), "{}: {faults:?}", row[file]);
+        assert_eq!(files > 1, row[file].contains('/'), "{}", row[file]);
         checked += 1;
     }
-    assert!(checked >= 15, "only {checked} documents checked");
+    assert!(checked >= 19, "only {checked} documents checked");
 }
 
 #[test]
@@ -64,14 +111,17 @@ fn what_is_no_openapi_document_is_refused_with_the_reason() {
     assert_eq!(message("# a comment\n"), "the document is empty");
     assert_eq!(message("[1]"), "an OpenAPI document is an object, this is an array");
     assert_eq!(message("Not Found"), "an OpenAPI document is an object, this is plain text");
-    assert_eq!(message(b"\xff\xfe{"), "the document is not UTF-8 text: bad byte at offset 0");
+    assert_eq!(message(b"\xff{"), "the document is not UTF-8 text: bad byte at offset 0");
     let none = "this is no OpenAPI document: neither `openapi` nor `swagger` tells a version";
     assert_eq!(message(r#"{"info": {}}"#), none);
     assert_eq!(message("paths: {}"), none);
     let (pointer, reason) = refusal("arazzo: 1.0.0");
     assert_eq!((pointer.as_str(), reason.as_str()), ("/arazzo", "this is an Arazzo document, not an OpenAPI document"));
     let (pointer, reason) = refusal(r#"{"swagger": "1.2"}"#);
-    assert_eq!((pointer.as_str(), reason.as_str()), ("/swagger", "version 1.2 is not supported: 2.0, 3.0 and 3.1 are"));
+    assert_eq!(
+        (pointer.as_str(), reason.as_str()),
+        ("/swagger", "version 1.2 is not supported: 2.0 and 3.0 to 3.2 are")
+    );
 }
 
 #[test]
@@ -99,7 +149,7 @@ fn caps_refuse_with_place_and_reason() {
     let small = Limits { max_bytes: 10, max_operations: 1, max_nodes: 40, ..Limits::default() };
     let error = ingest(b"openapi: 3.0.0", &small).unwrap_err();
     assert_eq!(error.kind, IngestErrorKind::TooLarge);
-    assert_eq!(error.problems[0].message, "the document has 14 bytes, more than the 10 allowed");
+    assert_eq!(error.problems[0].message, "the document has 14 bytes, with all its files, more than the 10 allowed");
     let limits = Limits { max_bytes: 1_000, ..small };
     let two = "openapi: 3.0.0\npaths:\n  /a: {get: {}}\n  /b: {get: {}}\n";
     let error = ingest(two.as_bytes(), &limits).unwrap_err();
