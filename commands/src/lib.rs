@@ -16,6 +16,7 @@ pub mod idempotency;
 pub mod open;
 pub mod operation;
 pub mod ports;
+pub mod secret;
 mod specs;
 mod store_value;
 pub mod unit;

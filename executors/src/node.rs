@@ -51,7 +51,7 @@ pub fn start(node: &Node, roles: Roles, shutdown: &CancellationToken) -> JoinSet
         parts.spawn(executor.run(nats.clone(), reads.clone()));
         let ingester = Ingester::new(app.clone(), egress.clone(), liveness.clone(), limits);
         parts.spawn(ingester.run(nats.clone(), reads.clone(), shutdown.clone()));
-        let keeper = Keeper { app: app.clone(), liveness: liveness.clone() };
+        let keeper = Keeper { app: app.clone(), liveness: liveness.clone(), reads: reads.clone() };
         parts.spawn(keeper.run(shutdown.clone()));
     }
     if roles.dispatcher {

@@ -210,11 +210,12 @@ pub(crate) fn all() -> Vec<Box<dyn View>> {
 }
 
 /// Every table, by name: what a rebuild makes and compares.
-pub const TABLES: [&str; 15] = [
+pub const TABLES: [&str; 16] = [
     "api_keys",
     "audit_entries",
     "connections",
     "credential_reads",
+    "credential_versions",
     "credentials",
     "execution_steps",
     "executions",
@@ -241,6 +242,7 @@ pub(crate) fn columns() -> Vec<(&'static str, &'static [&'static str])> {
         of::<crate::OperationView>(),
         of::<crate::CredentialView>(),
         of::<crate::CredentialReadView>(),
+        of::<crate::CredentialVersionView>(),
         of::<crate::WorkflowView>(),
         of::<crate::WorkflowVersionView>(),
         of::<crate::ExecutionView>(),

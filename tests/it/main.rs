@@ -19,6 +19,7 @@ mod planner_model;
 mod prism;
 mod rebuild;
 mod replay;
+mod secrets;
 mod startup;
 mod support;
 mod tenants;

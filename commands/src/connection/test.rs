@@ -1,7 +1,7 @@
 //! A harmless call with the real credential; the read is in the log before the value is opened.
 
 use domain::{
-    connection::{Connection, ConnectionCommand},
+    connection::{Connection, ConnectionCommand, host_of},
     credential::Credential,
     ids::ConnectionId,
 };
@@ -19,9 +19,15 @@ pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<Tes
     let base_url = connection.effective_base_url();
     let mut secret = None;
     if let Some(credential) = connection.credential {
-        let version = app.store().load::<Credential>(credential.0).await?.state.version;
+        let stored = app.store().load::<Credential>(credential.0).await?.state;
+        if stored.is_expired(app.now()) {
+            return record(app, context, id, expired()).await;
+        }
+        let version = stored.version;
+        let host = base_url.as_deref().and_then(host_of);
         let read = |_: &Connection| {
-            Ok(ConnectionCommand::ReadCredential { credential, version, purpose: "connection_test".into() })
+            let purpose = "connection_test".to_owned();
+            Ok(ConnectionCommand::ReadCredential { credential, version, purpose, host: host.clone() })
         };
         let at = change(app, context, target(id), None, read).await?.at;
         let receipt = ReadReceipt { committed_at: at, credential, version };
@@ -32,6 +38,15 @@ pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<Tes
     let credential_base = connection.credential_base;
     let report =
         app.ports().tester.test(TestTarget { base_url, credential_base, auth: connection.auth, secret, spec }).await;
+    record(app, context, id, report).await
+}
+
+fn expired() -> TestReport {
+    let message = "The credential has expired; store a new one.".to_owned();
+    TestReport { ok: false, message, status: None, elapsed_ms: 0 }
+}
+
+async fn record(app: &App, context: &Context, id: ConnectionId, report: TestReport) -> Outcome<TestReport> {
     let record = |_: &Connection| {
         Ok(ConnectionCommand::RecordTest {
             ok: report.ok,

@@ -65,6 +65,8 @@ pub enum ConnectionCommand {
         credential: CredentialId,
         version: i32,
         purpose: String,
+        /// Where it goes.
+        host: Option<String>,
     },
     Delete,
 }
@@ -106,8 +108,8 @@ pub(super) fn decide(state: &Connection, command: ConnectionCommand) -> Result<V
         RecordTest { ok, message, status, elapsed_ms } => {
             Ok(vec![ConnectionEvent::Tested { ok, message, status, elapsed_ms }])
         }
-        ReadCredential { credential, version, purpose } => {
-            Ok(vec![ConnectionEvent::CredentialRead { credential_id: credential, version, purpose }])
+        ReadCredential { credential, version, purpose, host } => {
+            Ok(vec![ConnectionEvent::CredentialRead { credential_id: credential, version, purpose, host }])
         }
         Delete => Ok(vec![ConnectionEvent::Deleted {}]),
     }
