@@ -42,6 +42,13 @@ impl Context {
         Self { actor, request: RequestInfo::default(), correlation: Some(correlation), causation: None }
     }
 
+    /// For a second append of the same request: an idempotency key can be claimed by one only.
+    pub fn without_claim(&self) -> Self {
+        let mut context = self.clone();
+        context.request.idempotency = None;
+        context
+    }
+
     /// One for everything that follows from this request or execution.
     pub fn correlation_id(&self) -> Uuid {
         self.correlation.unwrap_or(self.request.request_id.0)

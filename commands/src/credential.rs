@@ -1,18 +1,19 @@
-//! Credentials: create, rotate, delete. Values go to the vault and never come back through here.
+//! Credentials: create and rotate; `secret` has the rest. Values go to the vault and never come back through here.
 
+use chrono::{DateTime, Utc};
 use domain::{
     connection::{Connection, ConnectionCommand},
-    credential::{Credential, CredentialCommand},
-    error::{Code, Rejection},
+    credential::{Credential, CredentialCommand, name},
+    error::{Code, Faults},
     ids::{ConnectionId, CredentialId},
 };
-use event_store::Loaded;
 use secrecy::SecretString;
 
 use crate::{
     App, Context, Failure, Outcome, connection,
     credential_value::{self, check_kind},
-    unit::{self, Unit, fresh},
+    secret::live,
+    unit::{Unit, fresh},
 };
 
 #[derive(Debug)]
@@ -26,6 +27,17 @@ pub struct CreateCredential {
 }
 
 pub async fn create(app: &App, context: &Context, input: CreateCredential) -> Outcome<CredentialId> {
+    create_expiring(app, context, input, None).await
+}
+
+/// One that is handed out to nobody after this time.
+pub async fn create_expiring(
+    app: &App,
+    context: &Context,
+    input: CreateCredential,
+    expires_at: Option<DateTime<Utc>>,
+) -> Outcome<CredentialId> {
+    let now = app.now();
     let id: CredentialId = app.new_id();
     let workspace = context.actor.workspace;
     let mut attempt = 0;
@@ -39,7 +51,14 @@ pub async fn create(app: &App, context: &Context, input: CreateCredential) -> Ou
             check_kind(&connection.state.auth, &input.kind)?;
         }
         let auth = attached.as_ref().map(|connection| &connection.state.auth);
-        credential_value::check(app, auth, &input.kind, &input.value, "")?;
+        let mut faults = Faults::default();
+        name::check(&mut faults, "name", &input.name);
+        if expires_at.is_some_and(|at| at <= now) {
+            faults.add("expiresAt", "must be in the future");
+        }
+        let checked = credential_value::check(app, auth, &input.kind, &input.value, "");
+        let ends = gather(&mut faults, checked)?.flatten();
+        faults.into_result()?;
         let value = app.vault().store_credential(workspace, id, 0, &input.value).await?;
         let mut unit = Unit::new(app, context).await?;
         let command = CredentialCommand::Create {
@@ -48,7 +67,13 @@ pub async fn create(app: &App, context: &Context, input: CreateCredential) -> Ou
             connection: input.connection,
             value,
         };
-        unit.stage(&mut fresh::<Credential>(id.0), command)?;
+        let mut credential = fresh::<Credential>(id.0);
+        unit.stage(&mut credential, command)?;
+        // A certificate says itself when it ends; one that has ended is for whoever called to see.
+        let expires_at = expires_at.or(ends.filter(|at| *at > now));
+        if expires_at.is_some() {
+            unit.stage(&mut credential, CredentialCommand::SetExpiry { expires_at, now })?;
+        }
         if let Some(connection) = &mut attached {
             unit.stage::<Connection>(connection, ConnectionCommand::AttachCredential { credential: id })?;
         }
@@ -61,11 +86,22 @@ pub async fn create(app: &App, context: &Context, input: CreateCredential) -> Ou
 
 /// A new version of the value; executions that run read it from their next attempt on.
 pub async fn rotate(app: &App, context: &Context, id: CredentialId, value: SecretString) -> Outcome<i32> {
+    store(app, context, id, value, None).await
+}
+
+/// The same, and when it expires; an expiry that is over is lifted by a new value.
+pub(crate) async fn store(
+    app: &App,
+    context: &Context,
+    id: CredentialId,
+    value: SecretString,
+    expires_at: Option<Option<DateTime<Utc>>>,
+) -> Outcome<i32> {
     let workspace = context.actor.workspace;
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let mut credential = live(app, context, id).await?;
+        let mut credential = live(app, workspace, id).await?;
         let mut attached = match credential.state.connection {
             Some(connection) => Some(app.store().load::<Connection>(connection.0).await?),
             None => None,
@@ -73,11 +109,17 @@ pub async fn rotate(app: &App, context: &Context, id: CredentialId, value: Secre
         attached = attached.filter(|c| c.state.is_live() && c.state.credential == Some(id));
         let kind = &credential.state.kind;
         let auth = attached.as_ref().map(|c| &c.state.auth).filter(|auth| auth.credential_kind() == kind);
-        credential_value::check(app, auth, kind, &value, "")?;
+        let ends = credential_value::check(app, auth, kind, &value, "")?;
         let stored = app.vault().store_credential(workspace, id, credential.state.version, &value).await?;
         let version = stored.version;
         let mut unit = Unit::new(app, context).await?;
         unit.stage(&mut credential, CredentialCommand::Rotate { value: stored })?;
+        let now = app.now();
+        let ends = ends.filter(|at| *at > now).map(Some);
+        let over = credential.state.is_expired(now).then_some(None);
+        if let Some(expires_at) = expires_at.or(ends).or(over) {
+            unit.stage(&mut credential, CredentialCommand::SetExpiry { expires_at, now })?;
+        }
         // Whoever stores a value says that the connection's present host may have it.
         if let Some(connection) = &mut attached {
             unit.stage(connection, ConnectionCommand::BindCredential { credential: id })?;
@@ -89,23 +131,14 @@ pub async fn rotate(app: &App, context: &Context, id: CredentialId, value: Secre
     }
 }
 
-pub async fn delete(app: &App, context: &Context, id: CredentialId) -> Outcome<()> {
-    let mut credential = live(app, context, id).await?;
-    let mut unit = Unit::new(app, context).await?;
-    if let Some(connection) = credential.state.connection {
-        let mut loaded = app.store().load::<Connection>(connection.0).await?;
-        if loaded.state.is_live() {
-            unit.stage(&mut loaded, ConnectionCommand::DetachCredential { credential: id })?;
+/// Adds what is wrong to what was found before, so that one answer names it all.
+fn gather<T>(faults: &mut Faults, checked: Result<T, Failure>) -> Result<Option<T>, Failure> {
+    match checked {
+        Ok(value) => Ok(Some(value)),
+        Err(Failure::Rejected(rejection)) if rejection.code == Code::ValidationError => {
+            faults.0.extend(rejection.details);
+            Ok(None)
         }
+        Err(other) => Err(other),
     }
-    unit.stage(&mut credential, CredentialCommand::Delete)?;
-    let done = unit.commit(()).await?;
-    app.vault().destroy_credential(context.actor.workspace, id).await?;
-    Ok(done)
-}
-
-async fn live(app: &App, context: &Context, id: CredentialId) -> Result<Loaded<Credential>, Failure> {
-    let (code, noun) = (Code::CredentialNotFound, "credential");
-    let loaded = unit::owned::<Credential>(app, context.actor.workspace, id.0, code, noun).await?;
-    if loaded.state.is_live() { Ok(loaded) } else { Err(Rejection::not_found(code, noun).into()) }
 }

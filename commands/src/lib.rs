@@ -18,6 +18,7 @@ pub mod open;
 pub mod operation;
 pub mod organization;
 pub mod ports;
+pub mod secret;
 mod specs;
 mod store_value;
 pub mod unit;

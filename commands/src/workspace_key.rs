@@ -52,7 +52,7 @@ pub async fn overview(app: &App, workspace: WorkspaceId) -> Result<Overview, Fai
 /// Makes a new version and moves everything under it. Works until `deadline`; what is left is carried on by executors.
 pub async fn rotate(app: &App, context: &Context, deadline: Instant) -> Outcome<Rotation> {
     let workspace = context.actor.workspace;
-    let inner = without_claim(context);
+    let inner = context.without_claim();
     carry_on(app, &inner, workspace, None).await?;
     let mut loaded = load(app, workspace).await?;
     if loaded.state.rotating_to.is_some() {
@@ -75,7 +75,7 @@ pub async fn rotate(app: &App, context: &Context, deadline: Instant) -> Outcome<
 /// Destroys the version of this id with everything that it still wraps.
 pub async fn erase(app: &App, context: &Context, key_id: &str) -> Outcome<()> {
     let workspace = context.actor.workspace;
-    let inner = without_claim(context);
+    let inner = context.without_claim();
     carry_on(app, &inner, workspace, None).await?;
     let mut loaded = load(app, workspace).await?;
     let known = loaded.state.versions.iter().find(|(_, known)| known.key_id == key_id);
@@ -195,11 +195,4 @@ async fn under_way(app: &App, workspace: WorkspaceId) -> Result<Failure, Failure
     let mut rejection = Rejection::new(Code::Conflict, message);
     rejection.data = Some(Box::new(json!({ "keyVersion": version, "keyId": key_id, "done": done, "total": total })));
     Ok(rejection.into())
-}
-
-/// An idempotency key can be claimed by one append only.
-fn without_claim(context: &Context) -> Context {
-    let mut context = context.clone();
-    context.request.idempotency = None;
-    context
 }

@@ -1,22 +1,26 @@
-//! Keeps the vault's promises: ends what a crash has left of a key's rotation, and tells the log of what was not told.
+//! Keeps the vault's promises: warns before secrets expire, destroys deleted ones in time, ends what a crash has left of
+//! a key's rotation, and tells the log of what was not told.
 //!
 //! What is to be done is derived from the vault's rows and the read models at every round, so nothing is forgotten while
 //! no keeper runs. Each change is fenced by its stream: with many keepers it happens once.
 
 use std::time::Duration;
 
-use commands::{App, Context, Failure, workspace_key};
+use commands::{App, Context, Failure, secret, workspace_key};
+use domain::ids::WorkspaceId;
+use projections::SystemReads;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Liveness, supervise::supervise};
 
 const ROUND: Duration = Duration::from_secs(2);
-/// Workspaces looked at in one round.
+/// Workspaces, and credentials, looked at in one round.
 const MOST: i64 = 64;
 
 pub(crate) struct Keeper {
     pub app: App,
     pub liveness: Liveness,
+    pub reads: SystemReads,
 }
 
 impl Keeper {
@@ -27,6 +31,8 @@ impl Keeper {
     async fn rounds(&self) -> Result<(), Failure> {
         loop {
             self.keys().await?;
+            self.secrets().await?;
+            self.untold().await?;
             tokio::time::sleep(ROUND).await;
         }
     }
@@ -34,11 +40,37 @@ impl Keeper {
     /// One workspace's trouble does not keep the others waiting.
     async fn keys(&self) -> Result<(), Failure> {
         for workspace in self.app.vault().unsettled_keys(MOST).await? {
-            let context = Context::system(self.liveness.name(), workspace, self.app.new_id());
+            let context = self.context(workspace);
             if let Err(error) = workspace_key::carry_on(&self.app, &context, workspace, None).await {
                 tracing::warn!(%workspace, %error, "a workspace's key cannot be tended");
             }
         }
         Ok(())
+    }
+
+    /// What the read models say is due; the stream says whether it still is.
+    async fn secrets(&self) -> Result<(), Failure> {
+        let due = self.reads.credentials_due(self.app.now(), MOST).await;
+        for due in due.map_err(|error| Failure::Unavailable(error.to_string()))? {
+            if let Err(error) = secret::tend(&self.app, &self.context(due.workspace), due.id).await {
+                tracing::warn!(credential = %due.id, %error, "a credential cannot be tended");
+            }
+        }
+        Ok(())
+    }
+
+    /// Destroyed values of which a process that died could not tell.
+    async fn untold(&self) -> Result<(), Failure> {
+        for (workspace, id, versions) in self.app.vault().untold_destructions(MOST).await? {
+            let told = secret::tell_destroyed(&self.app, &self.context(workspace), id, &versions).await;
+            if let Err(error) = told {
+                tracing::warn!(credential = %id, %error, "a destruction cannot be told");
+            }
+        }
+        Ok(())
+    }
+
+    fn context(&self, workspace: WorkspaceId) -> Context {
+        Context::system(self.liveness.name(), workspace, self.app.new_id())
     }
 }

@@ -62,7 +62,7 @@ pub fn start(node: &Node, roles: Roles, shutdown: &CancellationToken) -> JoinSet
         parts.spawn(ingester.run(nats.clone(), shutdown.clone()));
         let refresher = Refresher { app: app.clone(), liveness: liveness.clone(), reads: reads.clone() };
         parts.spawn(refresher.run(shutdown.clone()));
-        let keeper = Keeper { app: app.clone(), liveness: liveness.clone() };
+        let keeper = Keeper { app: app.clone(), liveness: liveness.clone(), reads: reads.clone() };
         parts.spawn(keeper.run(shutdown.clone()));
     }
     if roles.dispatcher {

@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use domain::{
     event::LogPosition,
-    ids::{ConnectionId, DeliveryId, ExecutionId, WebhookId, WorkspaceId},
+    ids::{ConnectionId, CredentialId, DeliveryId, ExecutionId, WebhookId, WorkspaceId},
 };
 use sqlx::{PgPool, Row as _};
 use uuid::Uuid;
@@ -144,6 +144,17 @@ impl SystemReads {
         self.due(
             "select workspace_id, id from read_models.executions
               where status in ('pending', 'running') and wake_at <= $1 order by wake_at limit $2",
+            now,
+            limit,
+        )
+        .await
+    }
+
+    /// Credentials with a warning, an expiry or a destruction that should have been by `now`.
+    pub async fn credentials_due(&self, now: DateTime<Utc>, limit: i64) -> Result<Vec<Due<CredentialId>>, sqlx::Error> {
+        self.due(
+            "select workspace_id, id from read_models.credentials
+              where due_at is not null and due_at <= $1 order by due_at limit $2",
             now,
             limit,
         )

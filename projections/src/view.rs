@@ -213,12 +213,13 @@ pub(crate) fn all() -> Vec<Box<dyn View>> {
 }
 
 /// Every table, by name: what a rebuild makes and compares.
-pub const TABLES: [&str; 17] = [
+pub const TABLES: [&str; 18] = [
     "api_keys",
     "audit_entries",
     "connection_specs",
     "connections",
     "credential_reads",
+    "credential_versions",
     "credentials",
     "execution_steps",
     "executions",
@@ -247,6 +248,7 @@ pub(crate) fn columns() -> Vec<(&'static str, &'static [&'static str])> {
         of::<crate::OperationView>(),
         of::<crate::CredentialView>(),
         of::<crate::CredentialReadView>(),
+        of::<crate::CredentialVersionView>(),
         of::<crate::WorkflowView>(),
         of::<crate::WorkflowVersionView>(),
         of::<crate::workflow_operations::WorkflowOperationView>(),

@@ -82,3 +82,81 @@ impl MasterKeyBackend for TransitKey {
         bytes.map(Zeroizing::new).map_err(|_| MasterKeyError::Refused("the Transit service gave no base64".into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// Speaks the documented API: the ciphertext is the plaintext with its associated data, in base64.
+    async fn service(token: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut bytes = Vec::new();
+                let (head, body) = loop {
+                    let mut part = [0u8; 4096];
+                    let read = stream.read(&mut part).await.unwrap();
+                    bytes.extend(&part[..read]);
+                    let text = String::from_utf8_lossy(&bytes).into_owned();
+                    let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                    let length = head
+                        .to_lowercase()
+                        .split("content-length: ")
+                        .nth(1)
+                        .map(|rest| rest.lines().next().unwrap().trim().parse::<usize>().unwrap());
+                    if body.len() >= length.unwrap_or(0) {
+                        break (head.to_owned(), body.to_owned());
+                    }
+                };
+                let (status, answer) = answer(&head, &serde_json::from_str(&body).unwrap(), token);
+                let answer = answer.to_string();
+                let text = format!(
+                    "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}",
+                    answer.len()
+                );
+                stream.write_all(text.as_bytes()).await.unwrap();
+            }
+        });
+        format!("http://{address}/v1/transit/keys/apiq")
+    }
+
+    fn answer(head: &str, body: &Value, token: &str) -> (u16, Value) {
+        let text = |field: &str| body[field].as_str().unwrap().to_owned();
+        if !head.to_lowercase().contains(&format!("x-vault-token: {token}")) {
+            return (403, json!({ "errors": ["permission denied"] }));
+        }
+        if head.starts_with("POST /v1/transit/encrypt/apiq ") {
+            let sealed = STANDARD.encode(format!("{} {}", text("plaintext"), text("associated_data")));
+            return (200, json!({ "data": { "ciphertext": format!("vault:v1:{sealed}"), "key_version": 1 } }));
+        }
+        assert!(head.starts_with("POST /v1/transit/decrypt/apiq "), "{head}");
+        let sealed = text("ciphertext").strip_prefix("vault:v1:").map(|sealed| STANDARD.decode(sealed).unwrap());
+        let opened = sealed.map(|sealed| String::from_utf8(sealed).unwrap()).unwrap_or_default();
+        match opened.split_once(' ') {
+            Some((plain, aad)) if aad == text("associated_data") => (200, json!({ "data": { "plaintext": plain } })),
+            _ => (400, json!({ "errors": ["cipher: message authentication failed"] })),
+        }
+    }
+
+    #[tokio::test]
+    async fn it_wraps_and_unwraps_and_tells_a_refusal_from_an_outage() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let url = service("t0ken").await;
+        let key = TransitKey::open(&url, Some("t0ken".to_owned().into())).unwrap();
+        let wrapped = key.wrap("place", &[7; 32]).await.unwrap();
+        assert!(wrapped.starts_with(b"vault:v1:"));
+        assert_eq!(*key.unwrap("place", &wrapped).await.unwrap(), vec![7; 32]);
+        assert!(matches!(key.unwrap("elsewhere", &wrapped).await, Err(MasterKeyError::Refused(_))));
+        let stranger = TransitKey::open(&url, None).unwrap();
+        assert!(matches!(stranger.wrap("place", &[7; 32]).await, Err(MasterKeyError::Refused(_))));
+        assert_eq!((key.id(), key.provider()), (stranger.id(), "vault-transit"));
+        let nobody = TransitKey::open("http://127.0.0.1:9/v1/transit/keys/apiq", None).unwrap();
+        assert!(matches!(nobody.wrap("place", &[7; 32]).await, Err(MasterKeyError::Unavailable(_))));
+    }
+}

@@ -287,7 +287,11 @@ fn search(folders: &[&Path], patterns: &[Vec<u8>], scratch: &Path) -> Vec<String
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_found_by_whoever_searches() {
-    let server = Server::start_with(&[("APIQ_LOG", "debug")]).await;
+    let model = Stub::start(|_| Reply::json(500, &json!({}))).await;
+    let base = format!("{}/v1", model.url());
+    let key = "sk-model-canary-90fe21dc";
+    let settings = [("APIQ_LOG", "debug"), ("OPENAI_BASE_URL", base.as_str()), ("OPENAI_API_KEY", key)];
+    let server = Server::start_with(&settings).await;
     let guest = server.anonymous();
     let register = json!({ "email": "canary@example.com", "password": "Canary/Password+1 ünter" });
     let tokens = guest.post("/auth/register", register).await.data(201);
@@ -345,6 +349,14 @@ async fn no_secret_is_found_by_whoever_searches() {
     let rotated = json!({ "value": "canary-rotated-1122334455" });
     client.put(&format!("/secrets/{}", id(&secret)), rotated).await.data(200);
     canaries.push(("rotated secret", "canary-rotated-1122334455".into()));
+    let short = json!({ "name": "t", "value": "canary-deleted-5e6f7a8b" });
+    let deleted = client.post("/secrets", short).await.data(201);
+    canaries.push(("deleted secret", "canary-deleted-5e6f7a8b".into()));
+    client.post(&format!("/secrets/{}/rotate", id(&secret)), json!({})).await.data(200);
+    client.delete(&format!("/secrets/{}", id(&deleted))).await.data(200);
+    client.post(&format!("/secrets/{}/restore", id(&deleted)), json!({})).await.data(200);
+    client.post("/chat", json!({ "message": "List the items" })).await;
+    canaries.push(("model key", key.into()));
     let key = client.post("/api-keys", json!({ "name": "k", "role": "owner" })).await.data(201);
     canaries.push(("API key", key["key"].as_str().unwrap().to_owned()));
     let by_key = guest.bearer(key["key"].as_str().unwrap());
@@ -383,9 +395,17 @@ async fn no_secret_is_found_by_whoever_searches() {
         "/health",
         "/stats",
         "/operations?search=items",
+        "/keys",
+        "/admin/master-key",
+        "/audit/blast-radius?keyVersion=1",
     ] {
         answers.push((path.into(), client.get(path).await.text));
     }
+    for part in ["", "/usage", "/versions"] {
+        let path = format!("/secrets/{}{part}", id(&secret));
+        answers.push((path.clone(), client.get(&path).await.text));
+    }
+    assert!(!model.seen().is_empty(), "the model was asked");
     until("events are delivered", SOON, async || (hooked.seen().len() > 20).then_some(())).await;
     sqlx::raw_sql("checkpoint").execute(&mut server.database().await).await.unwrap();
     let scratch = tempfile::tempdir().unwrap();
@@ -402,6 +422,9 @@ async fn no_secret_is_found_by_whoever_searches() {
         std::fs::write(stored.join(format!("webhook_{number}")), &seen.body).unwrap();
     }
 
+    for (number, seen) in model.seen().iter().enumerate() {
+        std::fs::write(stored.join(format!("prompt_{number}")), &seen.body).unwrap();
+    }
     let of = |list: &[(&str, String)]| -> Vec<Vec<u8>> { list.iter().flat_map(|(_, secret)| forms(secret)).collect() };
     let (data, postgres) = (server.data(), server.postgres_home());
     let at_rest: [&Path; 3] = [&data, &postgres, &stored];

@@ -25,6 +25,7 @@ mod planner_model;
 mod prism;
 mod rebuild;
 mod replay;
+mod secrets;
 mod ssrf;
 mod startup;
 mod support;

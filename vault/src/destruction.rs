@@ -38,7 +38,7 @@ impl Vault {
             "update vault.data_keys set destroyed_at = now(), wrapped = ''
               where workspace_id = $1 and coalesce(workspace_key_version, 1) = $2 and destroyed_at is null",
             "update vault.credential_values
-                set destroyed_at = now(), ciphertext = '', nonce = '', wrapped_key = null
+                set destroyed_at = now(), ciphertext = '', nonce = '', wrapped_key = null, recorded = true
               where workspace_id = $1 and coalesce(workspace_key_version, 1) = $2 and destroyed_at is null",
         ] {
             let done = sqlx::query(statement).bind(workspace.0).bind(version).execute(&mut *tx).await?;
@@ -81,13 +81,22 @@ impl Vault {
         Ok(())
     }
 
-    /// Destroys the ciphertext of every version of a credential. Gives how many there were.
+    /// Destroys the ciphertext of every version of a credential. Gives how many versions the log has not been told of.
     pub async fn destroy_credential(
         &self,
         workspace: WorkspaceId,
         credential: CredentialId,
     ) -> Result<u64, VaultError> {
-        self.blank(workspace, credential, None).await
+        self.blank(workspace, credential, None).await?;
+        let untold: i64 = sqlx::query_scalar(
+            "select count(*) from vault.credential_values
+              where credential_id = $1 and workspace_id = $2 and destroyed_at is not null and not recorded",
+        )
+        .bind(credential.0)
+        .bind(workspace.0)
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(untold.unsigned_abs())
     }
 
     /// Destroys one version's ciphertext.
@@ -96,8 +105,41 @@ impl Vault {
         workspace: WorkspaceId,
         credential: CredentialId,
         version: i32,
-    ) -> Result<u64, VaultError> {
+    ) -> Result<(), VaultError> {
         self.blank(workspace, credential, Some(version)).await
+    }
+
+    /// The log has been told of what was destroyed of a credential.
+    pub async fn destruction_recorded(
+        &self,
+        workspace: WorkspaceId,
+        credential: CredentialId,
+    ) -> Result<(), VaultError> {
+        sqlx::query(
+            "update vault.credential_values set recorded = true
+              where credential_id = $1 and workspace_id = $2 and destroyed_at is not null and not recorded",
+        )
+        .bind(credential.0)
+        .bind(workspace.0)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Credentials with versions that were destroyed a while ago and of which the log was not told: a process died.
+    pub async fn untold_destructions(
+        &self,
+        most: i64,
+    ) -> Result<Vec<(WorkspaceId, CredentialId, Vec<i32>)>, VaultError> {
+        let rows: Vec<(Uuid, Uuid, Vec<i32>)> = sqlx::query_as(
+            "select workspace_id, credential_id, array_agg(version) from vault.credential_values
+              where destroyed_at < now() - interval '1 minute' and not recorded
+              group by 1, 2 order by 1, 2 limit $1",
+        )
+        .bind(most)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|(ws, id, versions)| (WorkspaceId(ws), CredentialId(id), versions)).collect())
     }
 
     async fn blank(
@@ -105,8 +147,8 @@ impl Vault {
         workspace: WorkspaceId,
         credential: CredentialId,
         version: Option<i32>,
-    ) -> Result<u64, VaultError> {
-        let done = sqlx::query(
+    ) -> Result<(), VaultError> {
+        sqlx::query(
             "update vault.credential_values
                 set destroyed_at = now(), ciphertext = '', nonce = '', wrapped_key = null
               where credential_id = $1 and workspace_id = $2 and destroyed_at is null
@@ -117,6 +159,6 @@ impl Vault {
         .bind(version)
         .execute(&self.pool)
         .await?;
-        Ok(done.rows_affected())
+        Ok(())
     }
 }

@@ -21,6 +21,7 @@ listing! {
     pub struct CredentialList sorted by "createdAt,updatedAt,name" {
         "type" = "some:api_key,api_keys,bearer,basic,mtls,custom,document,secret", "Kind.";
         "connectionId" = "id:conn", "Of this connection.";
+        "status" = "some:active,deleted,destroyed", "The active ones without it.";
         "search" = "string", "Part of the name.";
     }
 }
@@ -73,12 +74,15 @@ struct CredentialsJson {
 /// One use: it was in the log before the value was opened.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
-struct CredentialReadJson {
+pub(super) struct CredentialReadJson {
     /// The event in the log.
     id: String,
     /// Which version of the value.
     credential_version: i32,
     purpose: String,
+    /// Where it went.
+    host: Option<String>,
+    connection_id: Option<String>,
     /// The execution or connection that needed it.
     reader_type: String,
     reader_id: String,
@@ -95,6 +99,8 @@ impl From<CredentialReadView> for CredentialReadJson {
             id: view.event_id.to_string(),
             credential_version: view.credential_version,
             purpose: view.purpose,
+            host: view.host,
+            connection_id: view.connection_id.map(|id| id.to_string()),
             reader_id: resource_id(&view.reader_type, view.reader_id),
             reader_type: view.reader_type,
             step_id: view.step_key,

@@ -2,6 +2,7 @@
 
 mod admin;
 mod api_keys;
+mod audit;
 mod auth;
 mod chat;
 mod connections;
@@ -13,6 +14,7 @@ mod logs;
 mod openapi_cache;
 mod operations;
 mod organizations;
+mod secret_life;
 mod secrets;
 mod system;
 mod webhooks;
@@ -22,7 +24,7 @@ use poem_openapi::{Object, Tags};
 use serde::Serialize;
 use serde_json::Value;
 
-/// Every noun's routes; a tuple holds 16 at most.
+/// Every noun's routes. A tuple holds sixteen at most: what belongs together is one of its own.
 pub type Api = (
     system::SystemApi,
     auth::AuthApi,
@@ -34,13 +36,11 @@ pub type Api = (
         operations::OperationsApi,
     ),
     organizations::OrganizationsApi,
-    secrets::SecretsApi,
-    credentials::CredentialsApi,
-    keys::KeysApi,
+    (secrets::SecretsApi, secret_life::SecretLifeApi, credentials::CredentialsApi, keys::KeysApi),
     workflows::WorkflowsApi,
     executions::ExecutionsApi,
     chat::ChatApi,
-    logs::LogsApi,
+    (logs::LogsApi, audit::AuditApi),
     (webhooks::WebhooksApi, webhooks::DeliveriesApi),
     (admin::AdminApi, openapi_cache::OpenapiCacheApi),
 );
@@ -57,13 +57,11 @@ pub fn api() -> Api {
             operations::OperationsApi,
         ),
         organizations::OrganizationsApi,
-        secrets::SecretsApi,
-        credentials::CredentialsApi,
-        keys::KeysApi,
+        (secrets::SecretsApi, secret_life::SecretLifeApi, credentials::CredentialsApi, keys::KeysApi),
         workflows::WorkflowsApi,
         executions::ExecutionsApi,
         chat::ChatApi,
-        logs::LogsApi,
+        (logs::LogsApi, audit::AuditApi),
         (webhooks::WebhooksApi, webhooks::DeliveriesApi),
         (admin::AdminApi, openapi_cache::OpenapiCacheApi),
     )

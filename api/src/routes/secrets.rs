@@ -1,6 +1,9 @@
 //! Secrets: the vault as its users know it. Values go in and are never returned.
 
-use commands::credential::{self as use_cases, CreateCredential};
+use commands::{
+    credential::{self as use_cases, CreateCredential},
+    secret,
+};
 use domain::{
     error::{Code, Faults},
     event::LogPosition,
@@ -22,9 +25,10 @@ use crate::{
         grant::{CredentialRead, CredentialWrite},
     },
     body::Body,
+    clock,
     pagination::Pagination,
     problem::Problem,
-    query::Asked,
+    query::{Asked, Params, QuerySet},
     types::{Id, Secret, Time},
 };
 
@@ -64,6 +68,8 @@ struct CreateSecretBody {
     password: Option<Secret>,
     /// Becomes the credential of this connection, whose `authType` must be the same as `type`.
     connection_id: Option<Id<ConnectionId>>,
+    /// From then on it is handed out to nobody. Events warn 7 days and 1 day before.
+    expires_at: Option<Time>,
 }
 
 #[derive(Debug, Object)]
@@ -72,17 +78,25 @@ struct UpdateSecretBody {
     value: Option<Secret>,
     username: Option<String>,
     password: Option<Secret>,
+    /// Absent: stays as it is; one that is over is lifted by a new value.
+    expires_at: Option<Time>,
+    /// `true`: it does not expire any more.
+    never_expires: Option<bool>,
 }
 
 /// A secret without its value.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
-struct SecretJson {
+pub(super) struct SecretJson {
     id: String,
     name: String,
     #[oai(rename = "type")]
     kind: String,
     is_active: bool,
+    /// `active`, `expired`, `deleted` (until `destroyAt` it can be restored) or `destroyed`.
+    status: String,
+    expires_at: Option<Time>,
+    destroy_at: Option<Time>,
     /// Of the value, from 1.
     version: i32,
     connection_id: Option<String>,
@@ -95,11 +109,16 @@ struct SecretJson {
 
 impl From<CredentialView> for SecretJson {
     fn from(view: CredentialView) -> Self {
+        let expired = view.status == "active" && view.expires_at.is_some_and(|at| at <= clock::now());
+        let status = if expired { "expired".to_owned() } else { view.status };
         Self {
+            is_active: status == "active",
+            status,
+            expires_at: view.expires_at.map(Time),
+            destroy_at: view.destroy_at.map(Time),
             id: SecretId(view.id.0).to_string(),
             name: view.name,
             kind: view.kind,
-            is_active: true,
             version: view.current_version,
             connection_id: view.connection_id.map(|id| id.to_string()),
             credential_id: view.id.to_string(),
@@ -145,7 +164,23 @@ pub(super) fn credential_id(id: &Id<SecretId>) -> Result<CredentialId, Problem> 
     Ok(CredentialId(id.typed("id")?.0))
 }
 
-async fn stored<const STATUS: u16>(
+/// `DELETE` for good?
+struct DestroyQuery(bool);
+
+impl QuerySet for DestroyQuery {
+    const NOTES: &'static [&'static str] =
+        &["query|destroy|one:true,false|`true`: the value is destroyed at once, and cannot be restored."];
+
+    fn read(params: &mut Params) -> Self {
+        let text = params.text("destroy");
+        if text.as_deref().is_some_and(|text| !["true", "false"].contains(&text)) {
+            params.faults.add("destroy", "must be true or false");
+        }
+        Self(text.as_deref() == Some("true"))
+    }
+}
+
+pub(super) async fn stored<const STATUS: u16>(
     permit: &Permit<CredentialWrite>,
     id: CredentialId,
     at: LogPosition,
@@ -188,7 +223,7 @@ impl SecretsApi {
         permit: Permit<CredentialWrite>,
         body: Body<CreateSecretBody>,
     ) -> Result<Written<SecretJson, 201>, Problem> {
-        let CreateSecretBody { name, kind, value, username, password, connection_id } = body.0;
+        let CreateSecretBody { name, kind, value, username, password, connection_id, expires_at } = body.0;
         let mut faults = Faults::default();
         let value = value_of(value, username, password, &mut faults);
         faults.into_result()?;
@@ -196,7 +231,8 @@ impl SecretsApi {
         let connection = connection_id.map(|id| id.typed("connectionId")).transpose()?;
         let kind = kind.unwrap_or(SecretType::Secret).as_str().to_owned();
         let input = CreateCredential { name, kind, connection, value };
-        let done = use_cases::create(permit.app(), permit.context(), input).await?;
+        let expires_at = expires_at.map(|time| time.0);
+        let done = use_cases::create_expiring(permit.app(), permit.context(), input, expires_at).await?;
         stored(&permit, done.value, done.at, "Secret stored.").await
     }
 
@@ -212,7 +248,7 @@ impl SecretsApi {
 
     /// Give a secret a new value
     ///
-    /// The value becomes the next version; who uses it reads the new one from now on.
+    /// The value becomes the next version; who uses it reads the new one from now on. Or only another `expiresAt`.
     #[oai(path = "/secrets/:id", method = "put", operation_id = "updateSecret")]
     async fn update(
         &self,
@@ -225,26 +261,37 @@ impl SecretsApi {
         if expected.is_some() && expected != Some(find(&permit, id).await?.version) {
             return Err(Problem::new(Code::Conflict, "If-Match names another version of this secret; read it again."));
         }
+        let UpdateSecretBody { value, username, password, expires_at, never_expires } = body.0;
         let mut faults = Faults::default();
-        let value = value_of(body.0.value, body.0.username, body.0.password, &mut faults);
+        let never = never_expires == Some(true);
+        if never && expires_at.is_some() {
+            faults.add("neverExpires", "goes against expiresAt; give one of them");
+        }
+        let expires_at = if never { Some(None) } else { expires_at.map(|time| Some(time.0)) };
+        let with_value = value.is_some() || username.is_some() || password.is_some() || expires_at.is_none();
+        let value = if with_value { value_of(value, username, password, &mut faults) } else { None };
         faults.into_result()?;
-        let value = value.ok_or_else(|| Problem::field("value", "is required"))?;
-        let done = use_cases::rotate(permit.app(), permit.context(), id, value).await?;
+        let update = secret::Update { value, expires_at };
+        let done = secret::update(permit.app(), permit.context(), id, update).await?;
         stored(&permit, id, done.at, "Secret updated.").await
     }
 
     /// Delete a secret
     ///
-    /// The value is destroyed; that it was there stays in the log.
+    /// It can be restored until `destroyAt` (`APIQ_SECRET_RETENTION_DAYS`); then, or with `destroy=true` at once, its
+    /// value is destroyed. That it was there stays in the log.
     #[oai(path = "/secrets/:id", method = "delete", operation_id = "deleteSecret")]
     async fn delete(
         &self,
         permit: Permit<CredentialWrite>,
         id: Path<Id<SecretId>>,
+        asked: Asked<DestroyQuery>,
     ) -> Result<Answer<Deleted>, Problem> {
         let credential = credential_id(&id)?;
-        let done = use_cases::delete(permit.app(), permit.context(), credential).await?;
+        let at_once = asked.0.0;
+        let done = secret::delete(permit.app(), permit.context(), credential, at_once).await?;
         permit.wrote(done.at);
-        Ok(Answer::new(Deleted::of(SecretId(credential.0))).message("Secret deleted.").at(done.at))
+        let message = if at_once { "Secret destroyed." } else { "Secret deleted." };
+        Ok(Answer::new(Deleted::of(SecretId(credential.0))).message(message).at(done.at))
     }
 }

@@ -2,7 +2,7 @@
 
 use domain::{
     connection::{AuthScheme, Connection, ConnectionCommand, SpecSource},
-    credential::{Credential, CredentialCommand},
+    credential::{Credential, CredentialCommand, name},
     error::{Code, Faults},
     ids::{ConnectionId, CredentialId},
 };
@@ -68,7 +68,7 @@ pub async fn create(app: &App, context: &Context, input: CreateConnection) -> Ou
     if let (Some(credential), Some(secret)) = (credential_id, &input.secret) {
         // Stored before the event that names it; without the event it is unreachable.
         let value = app.vault().store_credential(workspace, credential, 0, secret).await?;
-        let name = format!("{} credential", input.name);
+        let name = name::derived(&input.name, "credential");
         let command = CredentialCommand::Create { name, kind: kind.into(), connection: Some(id), value };
         unit.stage(&mut fresh::<Credential>(credential.0), command)?;
     }

@@ -1,4 +1,4 @@
-//! Deletes a connection and destroys the value of its credential.
+//! Deletes a connection and its credential, which can be restored for a while.
 
 use domain::{
     connection::ConnectionCommand,
@@ -7,9 +7,10 @@ use domain::{
 };
 
 use super::load;
-use crate::{App, Context, Outcome, unit::Unit};
+use crate::{App, Context, Outcome, secret, unit::Unit};
 
 pub async fn delete(app: &App, context: &Context, id: ConnectionId) -> Outcome<()> {
+    let destroy_at = secret::retention_end(app);
     let mut attempt = 0;
     loop {
         attempt += 1;
@@ -20,15 +21,15 @@ pub async fn delete(app: &App, context: &Context, id: ConnectionId) -> Outcome<(
         if let Some(credential_id) = credential_id {
             let mut credential = app.store().load::<Credential>(credential_id.0).await?;
             if credential.state.is_live() {
-                unit.stage(&mut credential, CredentialCommand::Delete)?;
+                unit.stage(&mut credential, CredentialCommand::Delete { destroy_at, bound_to: None })?;
             }
         }
         match unit.commit(()).await {
             Err(failure) if failure.is_conflict() && attempt < 8 => continue,
             Err(failure) => return Err(failure),
             Ok(done) => {
-                if let Some(credential_id) = credential_id {
-                    app.vault().destroy_credential(context.actor.workspace, credential_id).await?;
+                if let (Some(credential_id), None) = (credential_id, destroy_at) {
+                    secret::destroy(app, &context.without_claim(), credential_id).await?;
                 }
                 return Ok(done);
             }

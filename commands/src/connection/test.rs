@@ -1,7 +1,7 @@
 //! A harmless call with the real credential; the read is in the log before the value is opened.
 
 use domain::{
-    connection::{Connection, ConnectionCommand},
+    connection::{Connection, ConnectionCommand, host_of},
     credential::Credential,
     ids::ConnectionId,
     trace::traceparent,
@@ -21,14 +21,23 @@ pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<Tes
     let base_url = connection.effective_base_url();
     let blocked = base_url.as_deref().and_then(|base| connection.approvals.blocks(base));
     let undecided = connection.undecided().map(|why| format!("It is not decided how to authenticate: {why}."));
-    let unable = blocked.map(|why| format!("Nothing is called: {why}.")).or(undecided);
-    let mut secret = None;
+    let mut unable = blocked.map(|why| format!("Nothing is called: {why}.")).or(undecided);
+    let mut version = 0;
     // What is not sent is not read.
-    if let Some(credential) = connection.credential.filter(|_| unable.is_none() && !connection.auth.parts().is_empty())
-    {
-        let version = app.store().load::<Credential>(credential.0).await?.state.version;
+    let wanted = connection.credential.filter(|_| unable.is_none() && !connection.auth.parts().is_empty());
+    if let Some(credential) = wanted {
+        let stored = app.store().load::<Credential>(credential.0).await?.state;
+        version = stored.version;
+        if stored.is_expired(app.now()) {
+            unable = Some("The credential has expired; store a new one.".to_owned());
+        }
+    }
+    let mut secret = None;
+    if let Some(credential) = wanted.filter(|_| unable.is_none()) {
+        let host = base_url.as_deref().and_then(host_of);
         let read = |_: &Connection| {
-            Ok(ConnectionCommand::ReadCredential { credential, version, purpose: "connection_test".into() })
+            let purpose = "connection_test".to_owned();
+            Ok(ConnectionCommand::ReadCredential { credential, version, purpose, host: host.clone() })
         };
         let at = change(app, context, target(id), None, read).await?.at;
         let receipt = ReadReceipt { committed_at: at, credential, version };

@@ -105,6 +105,8 @@ pub enum ConnectionCommand {
         credential: CredentialId,
         version: i32,
         purpose: String,
+        /// Where it goes.
+        host: Option<String>,
     },
     Delete,
 }
@@ -169,8 +171,8 @@ pub(super) fn decide(state: &Connection, command: ConnectionCommand) -> Result<V
             Ok(change_health(state, change, now).into_iter().collect())
         }
         ChangeHealth { .. } => Ok(vec![]),
-        ReadCredential { credential, version, purpose } => {
-            Ok(vec![ConnectionEvent::CredentialRead { credential_id: credential, version, purpose }])
+        ReadCredential { credential, version, purpose, host } => {
+            Ok(vec![ConnectionEvent::CredentialRead { credential_id: credential, version, purpose, host }])
         }
         Delete => Ok(vec![ConnectionEvent::Deleted {}]),
     }

@@ -193,7 +193,14 @@ events! {
             reason: String,
             changed_at: DateTime<Utc>,
         },
-        "credential.read" v "1" = CredentialRead { credential_id: CredentialId, version: i32, purpose: String },
+        "credential.read" v "1" = CredentialRead {
+            credential_id: CredentialId,
+            version: i32,
+            purpose: String,
+            /// Where it goes.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            host: Option<String>,
+        },
         "connection.deleted" v "1" = Deleted {},
     }
 }

@@ -255,6 +255,14 @@ fn trimmed(base: &str) -> String {
     base.trim_end_matches('/').to_owned()
 }
 
+/// Host and port of a URL, for people: where something goes.
+pub fn host_of(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit('@').next()?;
+    (!host.is_empty()).then(|| host.to_ascii_lowercase())
+}
+
 /// Joins a server of the document with the URL the document came from.
 pub fn absolute(server: &str, source: &SpecSource) -> Option<String> {
     if server.starts_with("http://") || server.starts_with("https://") {

@@ -18,6 +18,16 @@ pub struct StepRef {
     pub step_id: String,
 }
 
+/// A credential that an attempt will read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CredentialUse {
+    pub credential: CredentialId,
+    pub version: i32,
+    pub connection: ConnectionId,
+    /// Where it goes.
+    pub host: Option<String>,
+}
+
 #[derive(Debug, Clone)]
 pub enum ExecutionCommand {
     Start {
@@ -39,7 +49,7 @@ pub enum ExecutionCommand {
         executor: String,
         lease_until: DateTime<Utc>,
         /// The credential the attempt will read: recorded with the attempt, before the plaintext exists.
-        credential: Option<(CredentialId, i32, ConnectionId)>,
+        credential: Option<CredentialUse>,
         now: DateTime<Utc>,
     },
     CompleteStep {
@@ -135,16 +145,15 @@ pub(super) fn decide(state: &Execution, command: ExecutionCommand) -> Result<Vec
                 lease_until,
                 started_at: now,
             }];
-            if let Some((credential_id, version, connection_id)) = credential {
-                let purpose = "api_call".to_owned();
-                let key = step.key;
+            if let Some(CredentialUse { credential, version, connection, host }) = credential {
                 events.push(ExecutionEvent::CredentialRead {
-                    credential_id,
+                    credential_id: credential,
                     version,
-                    connection_id,
-                    purpose,
-                    key,
+                    connection_id: connection,
+                    purpose: "api_call".to_owned(),
+                    key: step.key,
                     attempt,
+                    host,
                 });
             }
             events

@@ -59,6 +59,9 @@ events! {
             purpose: String,
             key: String,
             attempt: u32,
+            /// Where it goes.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            host: Option<String>,
         },
         "execution.step_completed" v "1" = StepCompleted {
             key: String,

@@ -14,7 +14,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-pub use command::{ExecutionCommand, StepRef};
+pub use command::{CredentialUse, ExecutionCommand, StepRef};
 pub use event::{ExecutionEvent, StepError};
 pub use interpret::{Effect, Run, next_effects};
 pub use request::RenderedCall;

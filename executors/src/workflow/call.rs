@@ -19,7 +19,7 @@ use domain::{
 use integrations::egress::{EgressError, OutboundRequest, OutboundResponse, Scope};
 use serde_json::{Map, Value, json};
 use url::Url;
-use vault::ReadReceipt;
+use vault::{ReadReceipt, VaultError};
 
 use super::Executor;
 use crate::{
@@ -156,6 +156,9 @@ pub(super) async fn target(
     if !stored.is_live() {
         return Ok(Err(error("CREDENTIAL_MISSING", "The connection's credential was deleted: store one.")));
     }
+    if stored.is_expired(app.now()) {
+        return Ok(Err(error("CREDENTIAL_EXPIRED", "The connection's credential has expired: store a new value.")));
+    }
     Ok(Ok(Target { base_url, parts, credential: Some((id, stored.version)), unmet, standing }))
 }
 
@@ -192,8 +195,11 @@ async fn call(executor: &Executor, context: Context, attempt: &Attempt, facts: &
             Ok(value) => secret = Some(Opened { credential, version, value }),
             Err(failure) => {
                 tracing::warn!(%failure, %credential, "a credential cannot be opened");
-                let error =
-                    error("CREDENTIAL_UNREADABLE", "The connection's credential cannot be opened: store it again.");
+                let message = match failure {
+                    VaultError::Erased => "The connection's credential was destroyed: store it again.",
+                    _ => "The connection's credential cannot be opened: store it again.",
+                };
+                let error = error("CREDENTIAL_UNREADABLE", message);
                 return Result::Failed { error, value: None, status: None, retry_at: None };
             }
         }

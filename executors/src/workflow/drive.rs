@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use commands::{Context, Failure, store_value, unit::Unit};
 use domain::{
-    execution::{Effect, Execution, ExecutionCommand, StepError, StepRef, StepStatus},
+    connection::host_of,
+    execution::{CredentialUse, Effect, Execution, ExecutionCommand, StepError, StepRef, StepStatus},
     ids::ExecutionId,
     trace::traceparent,
 };
@@ -240,7 +241,12 @@ async fn begin(
         repeatable,
         executor: executor.liveness.name().to_owned(),
         lease_until: now + TimeDelta::milliseconds(timeout_ms as i64) + LEASE_MARGIN,
-        credential: credential.map(|(id, version)| (id, version, call.connection_id)),
+        credential: credential.map(|(credential, version)| CredentialUse {
+            credential,
+            version,
+            connection: call.connection_id,
+            host: target.as_ref().ok().and_then(|target| host_of(&target.base_url)),
+        }),
         now,
     };
     unit.stage(&mut memory.loaded, command)?;

@@ -240,6 +240,7 @@ fn call(tenant: &Tenant, step: usize) -> [ExecutionEvent; 2] {
             purpose: "api_call".into(),
             key,
             attempt: 1,
+            host: None,
         },
     ]
 }

@@ -191,7 +191,13 @@ async fn connections(log: &mut Log, workspace: WorkspaceId) -> (ConnectionId, Co
     };
     let rotated = CredentialEvent::Rotated { version: 2, key_version: 1, value_hash: "w".into() };
     log.append(ws, "credential", credential.0, vec![created.clone(), rotated]).await;
-    log.append(ws, "credential", unique(), vec![created, CredentialEvent::Deleted {}]).await;
+    log.append(
+        ws,
+        "credential",
+        unique(),
+        vec![created, CredentialEvent::Deleted { destroy_at: None, bound_to: None }],
+    )
+    .await;
 
     let source = SpecSource::Url { url: "http://crm.example/openapi.json".into() };
     let list = || operation("GET", "/customers", "List customers", "customers");
@@ -218,7 +224,7 @@ async fn connections(log: &mut Log, workspace: WorkspaceId) -> (ConnectionId, Co
         ConnectionEvent::RefreshRequested { source, scheduled: false },
         ConnectionEvent::IngestionFailed { errors: vec![problem], unreachable: true },
         ConnectionEvent::SpecRefreshed { facts: second, changes, via: Some(DocumentVia::Fetched) },
-        ConnectionEvent::CredentialRead { credential_id: credential, version: 2, purpose: "test".into() },
+        ConnectionEvent::CredentialRead { credential_id: credential, version: 2, purpose: "test".into(), host: None },
         ConnectionEvent::Tested {
             ok: true,
             message: "answers".into(),
@@ -347,6 +353,7 @@ async fn executions(
         purpose: "api_call".into(),
         key: "fetch".into(),
         attempt: 1,
+        host: Some("crm.example".into()),
     };
     let (each, loop_id) = ("each".to_owned(), "each".to_owned());
     let entered =

@@ -1,11 +1,12 @@
-//! What happens to keys, for the history in which every event type happens.
+//! What happens to keys and to secrets, for the history in which every event type happens.
 
 use domain::{
+    credential::CredentialEvent,
     ids::WorkspaceId,
     workspace_key::{WorkspaceKeyEvent as Event, stream_of},
 };
 
-use crate::log::Log;
+use crate::log::{Log, time, unique};
 
 pub async fn write(log: &mut Log, workspace: WorkspaceId) {
     let (one, two, three): (String, String, String) = ("aa".into(), "bb".into(), "cc".into());
@@ -34,4 +35,30 @@ pub async fn write(log: &mut Log, workspace: WorkspaceId) {
         Event::Destroyed { version: 2, key_id: two, wrapped: 6, erased: 6 },
     ];
     log.append(workspace.0, "workspace_key", stream_of(workspace), events).await;
+    secret(log, workspace).await;
+}
+
+async fn secret(log: &mut Log, workspace: WorkspaceId) {
+    let expires_at = time(900);
+    let events = vec![
+        CredentialEvent::Created {
+            name: "partner".into(),
+            kind: "secret".into(),
+            connection_id: None,
+            version: 1,
+            key_version: 2,
+            value_hash: "v".into(),
+        },
+        CredentialEvent::ExpiryChanged { expires_at: Some(expires_at) },
+        CredentialEvent::ExpiryWarned { expires_at, days_left: 7 },
+        CredentialEvent::Expired { expires_at },
+        CredentialEvent::Rotated { version: 2, key_version: 2, value_hash: "w".into() },
+        CredentialEvent::ExpiryChanged { expires_at: None },
+        CredentialEvent::VersionDestroyed { version: 1 },
+        CredentialEvent::Deleted { destroy_at: Some(time(2_000)), bound_to: None },
+        CredentialEvent::Restored {},
+        CredentialEvent::Deleted { destroy_at: Some(time(3_000)), bound_to: None },
+        CredentialEvent::Destroyed { versions: 1 },
+    ];
+    log.append(workspace.0, "credential", unique(), events).await;
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use commands::credential::{self as use_cases, CreateCredential};
 use domain::{
     connection::{AuthScheme, Connection},
+    credential::name,
     error::{Code, Faults},
     event::LogPosition,
     ids::{ConnectionId, CredentialId},
@@ -105,7 +106,7 @@ pub(super) async fn replace<P>(
         return Ok(use_cases::rotate(permit.app(), &context, credential, value).await?.at);
     }
     let input = CreateCredential {
-        name: format!("{} credential", present.name),
+        name: name::derived(&present.name, "credential"),
         kind: kind.to_owned(),
         connection: Some(id),
         value,
@@ -171,7 +172,7 @@ impl ConnectionCredentialsApi {
             return Err(Problem::new(Code::Conflict, "This connection has a credential; replace it with PUT."));
         }
         let value = body.0.credentials.into_secret(&connection.auth)?;
-        let name = body.0.name.unwrap_or_else(|| format!("{} credential", connection.name));
+        let name = body.0.name.unwrap_or_else(|| name::derived(&connection.name, "credential"));
         let kind = connection.auth.credential_kind().to_owned();
         let input = CreateCredential { name, kind, connection: Some(id), value };
         let done = use_cases::create(permit.app(), permit.context(), input).await?;
@@ -197,7 +198,7 @@ impl ConnectionCredentialsApi {
 
     /// Delete a connection's credential
     ///
-    /// The value is destroyed. Calls that need it fail from now on.
+    /// Calls that need it fail from now on. Its secret can be restored for a while.
     #[oai(path = "/connections/:id/credentials", method = "delete", operation_id = "deleteConnectionCredential")]
     async fn delete(
         &self,
@@ -206,7 +207,7 @@ impl ConnectionCredentialsApi {
     ) -> Result<Answer<Deleted>, Problem> {
         let (_, connection) = load(&permit, &id).await?;
         let credential = attached(&connection)?;
-        let done = use_cases::delete(permit.app(), permit.context(), credential).await?;
+        let done = commands::secret::delete(permit.app(), permit.context(), credential, false).await?;
         permit.wrote(done.at);
         Ok(Answer::new(Deleted::of(credential)).message("Credentials deleted.").at(done.at))
     }
