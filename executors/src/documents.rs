@@ -118,12 +118,7 @@ impl Documents {
         self.take(workspace, url, answer).await
     }
 
-    async fn ask(
-        &self,
-        url: &str,
-        known: Option<&CachedDocument>,
-        most: u64,
-    ) -> Result<OutboundResponse, Unreachable> {
+    async fn ask(&self, url: &str, known: Option<&CachedDocument>, most: u64) -> Result<OutboundResponse, Unreachable> {
         let mut request = OutboundRequest::get(url)
             .header("Accept", ACCEPT)
             .timeout(self.options.timeout)

@@ -179,7 +179,6 @@ impl Ingester {
         let read = gather(bytes, origin, stored.is_none(), self.limits.clone(), part).await;
         let read = read.map_err(|problems| Refused { problems, unreachable: false })?;
         Ok((Read { stored, ..read }, via))
-        }
     }
 
     async fn record(

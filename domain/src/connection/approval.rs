@@ -169,7 +169,7 @@ pub(super) fn approve(state: &Connection) -> Vec<ConnectionEvent> {
     if let (SpecSource::Url { url }, None) = (&state.source, &state.facts)
         && origin(url).is_some_and(|origin| hosts.contains(&origin))
     {
-        events.push(ConnectionEvent::RefreshRequested { source: state.source.clone() });
+        events.push(ConnectionEvent::RefreshRequested { source: state.source.clone(), scheduled: false });
     }
     events
 }
@@ -242,12 +242,13 @@ mod tests {
     }
 
     fn read(state: &mut Connection, server: &str, elsewhere: &[&str], gate: Gate) {
-        run(state, ConnectionCommand::StartIngestion { executor: "e".into() });
+        run(state, ConnectionCommand::StartIngestion { executor: "e".into(), after: state.ingestions });
         let elsewhere = elsewhere.iter().map(|host| (*host).to_owned()).collect();
         let security = SpecSecurity { writes: 2, elsewhere, ..SpecSecurity::default() };
         let facts = crate::connection::tests::secured(server, security);
         let number = state.ingestions;
-        run(state, ConnectionCommand::RecordSpec { number, facts, changes: SpecChanges::default(), gate });
+        let (changes, via) = (SpecChanges::default(), DocumentVia::Fetched);
+        run(state, ConnectionCommand::RecordSpec { number, facts, changes, via, gate });
     }
 
     fn base_url(state: &mut Connection, url: &str, gate: Gate) {

@@ -176,13 +176,14 @@ fn undecided() -> Connection {
 }
 
 fn read(state: &mut Connection, security: Value) -> Vec<ConnectionEvent> {
-    state.apply(ConnectionEvent::RefreshRequested { source: state.source.clone() });
+    state.apply(ConnectionEvent::RefreshRequested { source: state.source.clone(), scheduled: false });
     state.apply(ConnectionEvent::IngestionStarted { executor: "e".into(), number: state.ingestions + 1 });
     let facts = super::tests::secured("/", SpecSecurity::of(&spec(security, json!([]))));
     let command = ConnectionCommand::RecordSpec {
         number: state.ingestions,
         facts,
         changes: SpecChanges::default(),
+        via: DocumentVia::Fetched,
         gate: Gate::default(),
     };
     let events = state.decide(command).unwrap();

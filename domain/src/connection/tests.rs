@@ -114,7 +114,8 @@ fn facts(server: &str) -> SpecFacts {
 pub(super) fn secured(server: &str, security: SpecSecurity) -> SpecFacts {
     SpecFacts {
         spec_hash: String::new(),
-        operations_hash: String::new(),
+        // Another content is another hash.
+        operations_hash: format!("{server} {security:?}"),
         spec_version: "3.1.0".into(),
         title: String::new(),
         api_version: String::new(),
@@ -214,6 +215,7 @@ fn the_same_document_is_no_new_version() {
         facts,
         changes: SpecChanges::default(),
         via: DocumentVia::NotModified,
+        gate: Gate::default(),
     };
     let given = || vec![created(url.clone()), started("a", 1), refreshed.clone(), started("a", 2)];
     let unchanged = ConnectionEvent::SpecUnchanged { spec_hash: String::new(), via: DocumentVia::NotModified };
