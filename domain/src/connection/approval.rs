@@ -148,7 +148,9 @@ pub(super) fn ask(
     let mut hosts = called(source, base_url, facts);
     hosts.retain(|host| !known(host));
     let asked = |host: &String| present.waiting.contains(host) || present.rejected.contains(host);
-    let nothing_new = hosts.iter().all(asked) && present.waiting.iter().all(|host| hosts.contains(host));
+    // A host that is called no more is forgotten, and asked for anew when it comes back.
+    let mut before = present.waiting.iter().chain(&present.rejected);
+    let nothing_new = hosts.iter().all(asked) && before.all(|host| hosts.contains(host));
     (!nothing_new).then_some(ConnectionEvent::ApprovalRequested { hosts })
 }
 
