@@ -15,9 +15,7 @@ use domain::{
     ids::ConnectionId,
     policy::Permission,
 };
-use input::{
-    ApproveConnectionBody, CreateConnectionBody, PatchConnectionBody, RefreshConnectionBody, RejectConnectionBody,
-};
+use input::{CreateConnectionBody, PatchConnectionBody, RefreshConnectionBody, RejectConnectionBody};
 use poem_openapi::{OpenApi, param::Path};
 use projections::ConnectionView;
 use view::{ConnectionJson, ConnectionsJson, TestJson};
@@ -214,7 +212,6 @@ impl ConnectionsApi {
         &self,
         permit: Permit<ConnectionApprove>,
         id: Path<Id<ConnectionId>>,
-        _body: Body<ApproveConnectionBody>,
     ) -> Result<Written<ConnectionJson>, Problem> {
         let id = id.typed("id")?;
         let done = use_cases::approve(permit.app(), permit.context(), id).await?;
