@@ -19,7 +19,7 @@ pub fn request(method: &str, path: &str) -> Option<Value> {
             "authConfig": { "in": "header", "name": "X-API-Key", "value": "the key that the CRM gave you" },
         }),
         ("patch", "/connections/{id}") => json!({ "name": "CRM, production", "authConfig": { "value": "a new key" } }),
-        ("post", "/connections/{id}/refresh" | "/connections/{id}/approve") => json!({}),
+        ("post", "/connections/{id}/refresh") => json!({}),
         ("post", "/connections/{id}/reject") => json!({ "reason": "not a partner of ours" }),
         ("put", "/organizations/current") => json!({ "settings": { "requireHostApproval": true } }),
         ("post" | "put", "/connections/{id}/credentials") => json!({ "credentials": { "value": "a new key" } }),

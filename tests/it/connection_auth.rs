@@ -194,7 +194,7 @@ async fn the_document_says_how_values_travel_and_what_each_operation_takes() {
     assert_eq!((&connection["authType"], &connection["authNote"]), (&json!("api_key"), &Value::Null), "{connection}");
     assert_eq!(connection["authPlace"], json!({ "in": "query", "name": "their_key" }));
     let used: Vec<_> = connection["securitySchemes"].as_array().unwrap().iter().map(|s| s["used"].clone()).collect();
-    assert_eq!(used, [json!(true), json!(false), json!(false)], "{connection}");
+    assert_eq!(used, [json!(false), json!(true), json!(false)], "app, key, oauth: {connection}");
 
     let usual = calling(client, &connection, json!({ "operationId": "usual" })).await;
     client.execute(&usual, json!({})).await;
@@ -275,7 +275,8 @@ async fn a_refused_credential_is_said_in_words() {
         let execution = client.execute(&workflow, json!({})).await;
         let message = execution["steps"][0]["error"]["message"].as_str().unwrap();
         assert!(message.contains(words), "{message}");
-        assert_eq!(execution["steps"][0]["attempts"], 1, "a refusal is not asked again: {execution}");
+        let attempts = execution["steps"][0]["attempts"].as_array().unwrap().len();
+        assert_eq!(attempts, 1, "a refusal is not asked again: {execution}");
     }
     server.finish().await;
 }

@@ -68,10 +68,6 @@ pub struct PatchConnectionBody {
 
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ApproveConnectionBody {}
-
-#[derive(Debug, Object)]
-#[oai(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RejectConnectionBody {
     /// Shown with the connection.
     #[oai(validator(max_length = 500))]

@@ -12,7 +12,7 @@ pub use auth::joined;
 use commands::connection as use_cases;
 pub use credentials::ConnectionCredentialsApi;
 use domain::{error::Code, event::LogPosition, ids::ConnectionId, policy::Permission};
-use input::{ApproveConnectionBody, CreateConnectionBody, PatchConnectionBody, RejectConnectionBody};
+use input::{CreateConnectionBody, PatchConnectionBody, RejectConnectionBody};
 use poem_openapi::{OpenApi, param::Path};
 use projections::ConnectionView;
 pub use spec::ConnectionSpecApi;
@@ -192,7 +192,6 @@ impl ConnectionsApi {
         &self,
         permit: Permit<ConnectionApprove>,
         id: Path<Id<ConnectionId>>,
-        _body: Body<ApproveConnectionBody>,
     ) -> Result<Written<ConnectionJson>, Problem> {
         let id = id.typed("id")?;
         let done = use_cases::approve(permit.app(), permit.context(), id).await?;
