@@ -215,7 +215,7 @@ async fn the_document_says_how_values_travel_and_what_each_operation_takes() {
     let execution = client.execute(id(&saved), json!({})).await;
     let error = &execution["steps"][0]["error"];
     assert_eq!(error["code"], "CREDENTIAL_LACKING", "{execution}");
-    assert!(error["message"].as_str().unwrap().contains("key (query their_key) and app (header X-App)"), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("app (header X-App) and key (query their_key)"), "{error}");
     assert!(stub.seen_at("GET /both").is_empty());
 
     // Values by scheme: each operation takes its own.
