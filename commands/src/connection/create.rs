@@ -39,8 +39,10 @@ pub async fn create(app: &App, context: &Context, input: CreateConnection) -> Ou
     check(&input)?;
     check_address(app, "specUrl", input.spec_url.as_deref())?;
     check_address(app, "baseUrl", input.base_url.as_deref())?;
+    let mut expires_at = None;
     if let Some(secret) = &input.secret {
-        credential_value::check(app, Some(&input.auth), input.auth.credential_kind(), secret, "authConfig.")?;
+        let kind = input.auth.credential_kind();
+        expires_at = credential_value::check(app, Some(&input.auth), kind, secret, "authConfig.")?;
     }
     let id: ConnectionId = app.new_id();
     let workspace = context.actor.workspace;
@@ -70,7 +72,11 @@ pub async fn create(app: &App, context: &Context, input: CreateConnection) -> Ou
         let value = app.vault().store_credential(workspace, credential, 0, secret).await?;
         let name = name::derived(&input.name, "credential");
         let command = CredentialCommand::Create { name, kind: kind.into(), connection: Some(id), value };
-        unit.stage(&mut fresh::<Credential>(credential.0), command)?;
+        let mut stored = fresh::<Credential>(credential.0);
+        unit.stage(&mut stored, command)?;
+        if expires_at.is_some() {
+            unit.stage(&mut stored, CredentialCommand::SetExpiry { expires_at, now: app.now() })?;
+        }
     }
     unit.commit(id).await
 }
