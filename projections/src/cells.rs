@@ -58,6 +58,11 @@ impl Types {
         Ok(types)
     }
 
+    /// The column's type as SQL writes it.
+    pub fn sql_of(&self, table: &str, column: &str) -> Arc<str> {
+        self.of(table, column).sql
+    }
+
     fn of(&self, table: &str, column: &str) -> ColumnType {
         let missing = || ColumnType { sql: "text".into(), kind: Kind::Plain };
         // A column that the database lacks makes the statement fail, by name.

@@ -151,8 +151,11 @@ impl<R: Row> Rows for Table<R> {
         let sql = match R::KEY {
             [id, name] => {
                 let names = statement.bind(keys.iter().map(|k| k.1.clone()).collect::<Vec<_>>())?;
+                // The key's own type, or its index would not be found: `integer = text` is no condition at all.
+                let ty = statement.types.sql_of(R::TABLE, name);
                 format!(
-                    "{select} join unnest({ids}::uuid[], {names}::text[]) as k(a, b) on t.{id} = k.a and t.{name} = k.b"
+                    "{select} join unnest({ids}::uuid[], {names}::text[]::{ty}[]) as k(a, b) \
+                     on t.{id} = k.a and t.{name} = k.b"
                 )
             }
             key => format!("{select} where t.{} = any({ids})", key.join("")),
