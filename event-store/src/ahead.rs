@@ -47,17 +47,18 @@ impl<T: Send + 'static> ReadAhead<T> {
     pub async fn next(&mut self, limit: usize) -> Result<(Vec<T>, bool), sqlx::Error> {
         let limit = limit.max(1);
         self.limit.store(limit, Relaxed);
-        if let Some(pages) = &mut self.pages {
-            // No page: the reader has ended behind a page that was not full.
-            let page = pages.recv().await;
-            if let Some(Ok(page)) = page {
-                let items = page.items.await.map_err(|e| sqlx::Error::Protocol(e.to_string()))?;
-                self.at = page.end;
-                return Ok(full_or_not(items, page.asked));
-            }
-            self.pages = None;
-            if let Some(Err(error)) = page {
-                return Err(error);
+        // Taken out meanwhile: whatever ends this call early, the next one reads on from `at`.
+        if let Some(mut pages) = self.pages.take() {
+            match pages.recv().await {
+                Some(Ok(page)) => {
+                    let items = page.items.await.map_err(|e| sqlx::Error::Protocol(e.to_string()))?;
+                    self.at = page.end;
+                    self.pages = Some(pages);
+                    return Ok(full_or_not(items, page.asked));
+                }
+                Some(Err(error)) => return Err(error),
+                // The reader has ended behind a page that was not full.
+                None => {}
             }
         }
         let events = read(&self.pool, self.generation, self.at, limit).await?;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use domain::operation::SpecProblem;
-use futures::{StreamExt, stream};
+use futures::future;
 use integrations::openapi::{IngestError, Ingested, Limits, Origin, Reader};
 
 use crate::ingester::problem;
@@ -47,24 +47,27 @@ where
         if wanted.is_empty() {
             break;
         }
-        let room = reader.room() / AT_ONCE;
-        let parts = stream::iter(wanted).map(|url| {
-            let part = fetch(url.clone(), room);
-            async move {
-                match PATIENCE.checked_sub(began.elapsed()) {
-                    Some(_) => (url, part.await),
-                    None => (url, Err("fetching all of its documents takes too long".to_owned())),
+        // A few at a time, and what came is taken before the next ones are asked for: what is held at once stays within
+        // the room that is left.
+        for some in wanted.chunks(AT_ONCE) {
+            let room = reader.room() / some.len();
+            let parts = some.iter().map(|url| {
+                let part = fetch(url.clone(), room);
+                let left = PATIENCE.saturating_sub(began.elapsed());
+                async move {
+                    let late = || Err("fetching all of its documents takes too long".to_owned());
+                    (url.clone(), tokio::time::timeout(left, part).await.unwrap_or_else(|_| late()))
                 }
-            }
-        });
-        let parts: Vec<_> = parts.buffer_unordered(AT_ONCE).collect().await;
-        reader = apart(move || {
-            for (url, part) in parts {
-                reader.give(&url, part)?;
-            }
-            Ok(reader)
-        })
-        .await?;
+            });
+            let parts = future::join_all(parts).await;
+            reader = apart(move || {
+                for (url, part) in parts {
+                    reader.give(&url, part)?;
+                }
+                Ok(reader)
+            })
+            .await?;
+        }
     }
     let (ingested, text) = apart(move || reader.finish()).await?;
     let bytes = match (packed, text) {

@@ -10,7 +10,7 @@ use commands::{
 use domain::{
     connection::{Connection, DocumentVia, IngestionStatus, SpecFacts, SpecSecurity, SpecSource},
     ids::{ConnectionId, WorkspaceId},
-    operation::{SpecProblem, SpecSummary},
+    operation::SpecProblem,
 };
 use integrations::openapi::{Format, Limits, Origin};
 use projections::{Due, SystemReads};
@@ -132,6 +132,12 @@ impl Ingester {
         let begun = connection::start_ingestion(&self.app, &context, id, connection.ingestions).await?;
         let Some(begun) = begun else { return Ok(()) };
         let number = begun.number;
+        // As it is now that this ingestion has begun: another document may have been given since it was looked at. If one is
+        // given from here on, the outcome of this ingestion comes too late.
+        let connection = connection::load(&self.app, workspace, id).await?.state;
+        if !connection.ingests(number) {
+            return Ok(());
+        }
         match self.read(workspace, &connection).await {
             Ok((read, via)) => match self.record(&context, id, begun, &connection, read, via).await {
                 Err(Failure::Internal(reason)) => {

@@ -45,6 +45,9 @@ pub struct Approvals {
     pub waiting: Vec<String>,
     pub approved: Vec<String>,
     pub rejected: Vec<String>,
+    /// Origins that waited or were rejected, and that the present document does not name any more. Saved workflows may.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<String>,
     /// Why, when somebody said so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -63,7 +66,7 @@ impl Approvals {
     /// Why nothing may be called there, in words; `None` when it may.
     pub fn blocks(&self, url: &str) -> Option<String> {
         let origin = origin(url)?;
-        if self.waiting.contains(&origin) {
+        if self.waiting.contains(&origin) || self.dropped.contains(&origin) {
             return Some(format!("{origin} waits for the approval of an admin"));
         }
         self.rejected.contains(&origin).then(|| match &self.reason {
@@ -75,9 +78,14 @@ impl Approvals {
     pub fn evolve(&mut self, event: &ConnectionEvent) {
         match event {
             ConnectionEvent::ApprovalRequested { hosts } => {
-                // What waits is what is called now; another host is asked for anew when it comes back.
+                // What waits is what is called now; another host is asked for anew when it comes back, and is not called
+                // meanwhile.
+                let before = self.waiting.drain(..).chain(self.rejected.drain(..)).chain(self.dropped.drain(..));
+                let mut dropped: Vec<String> = before.filter(|host| !hosts.contains(host)).collect();
+                dropped.sort_unstable();
+                dropped.dedup();
+                self.dropped = dropped;
                 self.waiting = hosts.clone();
-                self.rejected.clear();
                 self.reason = None;
             }
             ConnectionEvent::HostApproved { hosts } => {
@@ -85,6 +93,7 @@ impl Approvals {
                     .extend(hosts.iter().filter(|host| !self.approved.contains(host)).cloned().collect::<Vec<_>>());
                 self.waiting.retain(|host| !hosts.contains(host));
                 self.rejected.retain(|host| !hosts.contains(host));
+                self.dropped.retain(|host| !hosts.contains(host));
             }
             ConnectionEvent::HostRejected { hosts, reason } => {
                 self.rejected

@@ -120,8 +120,12 @@ impl Connection {
 
     /// Is this the document that is known, read to the same operations?
     pub fn has(&self, facts: &SpecFacts) -> bool {
-        let same =
-            |known: &SpecFacts| known.spec_hash == facts.spec_hash && known.operations_hash == facts.operations_hash;
+        // Facts of older builds know nothing of security: the same document is a new version then.
+        let same = |known: &SpecFacts| {
+            known.spec_hash == facts.spec_hash
+                && known.operations_hash == facts.operations_hash
+                && known.security == facts.security
+        };
         self.facts.as_ref().is_some_and(same)
     }
 

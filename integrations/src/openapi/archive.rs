@@ -4,6 +4,7 @@
 //! archives that unpack to more than a document may have are refused, the last while unpacking.
 
 use std::io::{Cursor, Read};
+use std::time::Instant;
 
 use flate2::read::GzDecoder;
 use memchr::memmem;
@@ -181,7 +182,20 @@ pub fn root(files: &[Packed], given: Option<&str>, limits: &Limits) -> Result<St
             false => Err(refuse("", &format!("the archive has no file `{name}`, which specRoot names"))),
         };
     }
-    let found: Vec<&str> = files.iter().filter(|f| is_openapi(f, limits)).map(|f| f.name.as_str()).collect();
+    let until = Instant::now() + limits.max_time;
+    let mut found: Vec<&str> = Vec::new();
+    for file in files {
+        if Instant::now() > until {
+            let seconds = limits.max_time.as_secs();
+            return Err(refuse(
+                "",
+                &format!("looking for the document takes longer than {seconds} s: name it as specRoot"),
+            ));
+        }
+        if is_openapi(file, limits, until) {
+            found.push(&file.name);
+        }
+    }
     match found[..] {
         [] => {
             let message = format!("none of the archive's {} files is an OpenAPI document", files.len());
@@ -215,7 +229,7 @@ fn is_root_name(name: &str) -> bool {
 }
 
 /// The file's top level has a version of OpenAPI.
-fn is_openapi(file: &Packed, limits: &Limits) -> bool {
+fn is_openapi(file: &Packed, limits: &Limits, until: Instant) -> bool {
     let has = |word: &str| memmem::find(&file.bytes, word.as_bytes()).is_some();
     if !has("openapi") && !has("swagger") {
         return false;
@@ -225,6 +239,7 @@ fn is_openapi(file: &Packed, limits: &Limits) -> bool {
         return false;
     };
     let mut builder = Builder::new(limits);
+    builder.ends_at(until);
     let format = sniff_braces(text.trim_start_matches('\u{feff}').trim_start());
     let parsed = builder.file("", Text::Borrowed(text), |builder, text| match format {
         Format::Json => json::parse(builder, text, limits),

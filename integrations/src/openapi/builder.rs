@@ -49,6 +49,14 @@ impl<'a> Builder<'a> {
         self.until = until;
     }
 
+    /// `Err`: the time is over. Asked once for each file; within one it is asked while it grows.
+    pub fn has_time(&self) -> Result<(), String> {
+        match Instant::now() > self.until {
+            true => Err(format!("reading the document takes longer than {} s", self.seconds)),
+            false => Ok(()),
+        }
+    }
+
     /// Reads one more file with `parse`; when that fails, nothing of it stays.
     pub fn file(
         &mut self,

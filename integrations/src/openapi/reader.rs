@@ -184,6 +184,7 @@ impl<'a> Reader<'a> {
     fn take(&mut self, key: &str, name: &str, bytes: Vec<u8>) -> Result<(), IngestError> {
         self.bytes = self.bytes.saturating_add(bytes.len());
         check_size(self.bytes, &self.limits)?;
+        self.builder.has_time().map_err(refuse)?;
         let limits = &self.limits;
         let text = match text_of(bytes) {
             Ok(text) => Text::Owned(Arc::new(text)),
