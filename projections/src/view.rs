@@ -263,8 +263,9 @@ pub(crate) fn columns() -> Vec<(&'static str, &'static [&'static str])> {
 
 /// Event types that no view but the audit log shows.
 #[cfg(test)]
-const ONLY_AUDITED: [&str; 15] = [
+const ONLY_AUDITED: [&str; 16] = [
     "organization.created",
+    "organization.settings_changed",
     "workspace_key.made",
     "workspace_key.rotated",
     "workspace_key.retired",
