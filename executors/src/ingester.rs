@@ -8,7 +8,7 @@ use commands::{
     connection::{self, Begun},
 };
 use domain::{
-    connection::{Connection, DocumentVia, IngestionStatus, SpecFacts, SpecSecurity, SpecSource},
+    connection::{Connection, DocumentVia, IngestionStatus, SpecFacts, SpecSecurity, SpecSource, origin},
     ids::{ConnectionId, WorkspaceId},
     operation::SpecProblem,
 };
@@ -158,7 +158,22 @@ impl Ingester {
     async fn read(&self, workspace: WorkspaceId, connection: &Connection) -> Result<(Read, DocumentVia), Refused> {
         // Who asks for a refresh wants to know what the server has now.
         let freshness = if connection.refreshes == 0 { Freshness::Cached } else { Freshness::Revalidated };
-        let blocked = |url: &str| connection.approvals.blocks(url).map(|why| format!("it is not fetched: {why}"));
+        let gate = connection::gate(&self.app, workspace, &[]).await;
+        let gate = gate.map_err(|_| Refused::of("It cannot be told now which hosts are approved."))?;
+        let own = match &connection.source {
+            SpecSource::Url { url } => origin(url),
+            _ => None,
+        };
+        let approved = |host: &String| {
+            own.as_ref() == Some(host) || gate.approved.contains(host) || connection.approvals.approved.contains(host)
+        };
+        let blocked = |url: &str| match connection.approvals.blocks(url) {
+            Some(why) => Some(format!("it is not fetched: {why}")),
+            None if gate.required && !origin(url).is_some_and(|host| approved(&host)) => {
+                Some("it is not fetched: no admin has approved its host".to_owned())
+            }
+            None => None,
+        };
         let (bytes, origin, stored, via) = match &connection.source {
             SpecSource::Url { url } => {
                 if let Some(why) = connection.approvals.blocks(url) {

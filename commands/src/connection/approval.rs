@@ -11,7 +11,7 @@ use super::load;
 use crate::{App, Context, Failure, Outcome, unit::Unit};
 
 /// What the organization asks for, what the workspace has approved, and which of `urls` are in a private range.
-pub(super) async fn gate(app: &App, workspace: WorkspaceId, urls: &[Option<&str>]) -> Result<Gate, Failure> {
+pub async fn gate(app: &App, workspace: WorkspaceId, urls: &[Option<&str>]) -> Result<Gate, Failure> {
     let mut gate = Gate::default();
     for url in urls.iter().flatten() {
         if app.ports().addresses.is_private(url).await {

@@ -11,7 +11,7 @@ mod test;
 mod update;
 mod wait;
 
-pub use approval::{approve, reject};
+pub use approval::{approve, gate, reject};
 pub use create::{CreateConnection, Upload, create};
 pub use delete::delete;
 use domain::{

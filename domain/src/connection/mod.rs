@@ -270,12 +270,14 @@ pub fn host_of(url: &str) -> Option<String> {
 /// Joins a server of the document with the URL the document came from.
 pub fn absolute(server: &str, source: &SpecSource) -> Option<String> {
     if server.starts_with("http://") || server.starts_with("https://") {
-        return Some(server.trim_end_matches('/').to_owned());
+        // `https:///host` names no host here and one in a browser's eyes: it is no server.
+        return origin(server).map(|_| server.trim_end_matches('/').to_owned());
     }
     let SpecSource::Url { url } = source else { return None };
     let (scheme, rest) = url.split_once("://")?;
     if let Some(host) = server.strip_prefix("//") {
-        return Some(format!("{scheme}://{}", host.trim_end_matches('/')));
+        let server = format!("{scheme}://{}", host.trim_end_matches('/'));
+        return origin(&server).map(|_| server);
     }
     let host = rest.split(['/', '?', '#']).next()?;
     let path = server.trim_start_matches('.').trim_matches('/');

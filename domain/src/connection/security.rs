@@ -7,6 +7,8 @@ use crate::operation::{Operation, ParameterLocation, SecurityRequirement, Securi
 
 /// More ways than this are not kept with a connection.
 const MAX_WAYS: usize = 50;
+/// More places than this are nobody's; nothing beyond them is asked for.
+const MAX_ELSEWHERE: usize = 1_000;
 
 /// What a call needs: any one alternative is enough, and each names everything that is needed together. An empty
 /// alternative says that it may go without; no alternatives at all, that it is public.
@@ -29,6 +31,14 @@ pub struct SpecSecurity {
     pub elsewhere: Vec<String>,
 }
 
+/// Where an operation's own server may be. `//host` takes its scheme from the document's URL, so it is both.
+fn origins(server: &str) -> Vec<String> {
+    match server.strip_prefix("//") {
+        Some(host) => ["https", "http"].iter().filter_map(|scheme| origin(&format!("{scheme}://{host}"))).collect(),
+        None => origin(server).into_iter().collect(),
+    }
+}
+
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }
@@ -44,8 +54,8 @@ impl SpecSecurity {
         }
         let writes = spec.operations.iter().filter(|operation| !operation.is_safe()).count();
         let mut elsewhere: Vec<String> = Vec::new();
-        for origin in spec.operations.iter().filter_map(|operation| origin(operation.servers.first()?)) {
-            if elsewhere.len() < MAX_WAYS && !elsewhere.contains(&origin) {
+        for origin in spec.operations.iter().filter_map(|o| o.servers.first()).flat_map(|server| origins(server)) {
+            if elsewhere.len() < MAX_ELSEWHERE && !elsewhere.contains(&origin) {
                 elsewhere.push(origin);
             }
         }

@@ -225,3 +225,13 @@ fn the_same_document_is_no_new_version() {
     let events = Connections::with(()).given(given()).when(record(other)).inspect_result().unwrap();
     assert!(matches!(&events[0], ConnectionEvent::SpecRefreshed { .. }));
 }
+
+#[test]
+fn a_server_that_parsers_disagree_about_is_none() {
+    let source = SpecSource::Url { url: "https://docs.test/openapi.json".into() };
+    for bad in ["https:///evil.test", "http://", "///evil.test", "https://?x"] {
+        assert_eq!(absolute(bad, &source), None, "{bad}");
+    }
+    assert_eq!(absolute("//api.test/v1/", &source).as_deref(), Some("https://api.test/v1"));
+    assert_eq!(absolute("https://api.test/v1/", &source).as_deref(), Some("https://api.test/v1"));
+}

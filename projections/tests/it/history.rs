@@ -132,8 +132,14 @@ async fn accounts(log: &mut Log, workspace: WorkspaceId) -> UserId {
     let (ws, user, organization) = (workspace.0, UserId(unique()), OrganizationId(unique()));
     let (reservation, session, denial) = (unique(), SessionId(unique()), unique());
     let member = OrganizationEvent::MemberAdded { user_id: user, role: Role::Owner };
-    log.append(ws, "organization", organization.0, vec![OrganizationEvent::Created { name: "Acme".into() }, member])
-        .await;
+    let settings = OrganizationEvent::SettingsChanged { settings: Default::default() };
+    log.append(
+        ws,
+        "organization",
+        organization.0,
+        vec![OrganizationEvent::Created { name: "Acme".into() }, member, settings],
+    )
+    .await;
     let made = WorkspaceEvent::Created { organization_id: organization, name: "Acme main".into() };
     log.append(ws, "workspace", ws, vec![made]).await;
     let registered = UserEvent::Registered {

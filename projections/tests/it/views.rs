@@ -54,7 +54,7 @@ async fn connections_operations_and_credentials() {
     let reads = log.project_until(h.end).await;
     let row = reads.connection(h.workspace, h.connection).await.unwrap().unwrap();
     assert_eq!((row.name.as_str(), row.status), ("CRM two", ConnectionStatus::Inactive));
-    assert_eq!((row.ingestion_status, row.endpoint_count, row.version), (IngestionStatus::Succeeded, 2, 13));
+    assert_eq!((row.ingestion_status, row.endpoint_count, row.version), (IngestionStatus::Succeeded, 2, 14));
     assert_eq!(row.effective_base_url.as_deref(), Some("http://crm.example/v1"));
     assert_eq!((row.credential_id, row.errors.len()), (Some(h.credential), 0));
     assert_eq!(row.changes.unwrap().breaking, ["GET /old is gone"]);
@@ -169,9 +169,9 @@ async fn the_audit_log_tells_all_but_reservations() {
     let resource = Some(format!("connection:{}", h.connection));
     let filter = AuditFilter { resource, action: Some("connection.*".into()), ..AuditFilter::default() };
     let of_connection = reads.audit(h.workspace, &filter, &Page::default()).await.unwrap();
-    assert_eq!((of_connection.total, of_connection.items[0].event_type.as_str()), (12, "connection.updated"));
+    assert_eq!((of_connection.total, of_connection.items[0].event_type.as_str()), (13, "connection.updated"));
     let stream = reads.audit_stream(h.workspace, h.connection.0).await.unwrap();
-    assert_eq!(stream.iter().map(|e| e.sequence).collect::<Vec<_>>(), (1..=13).collect::<Vec<_>>());
+    assert_eq!(stream.iter().map(|e| e.sequence).collect::<Vec<_>>(), (1..=14).collect::<Vec<_>>());
     let entry = reads.audit_entry(h.workspace, EventId(stream[0].event_id)).await.unwrap().unwrap();
     assert_eq!(entry, stream[0]);
     assert_eq!(entry.decode_metadata().unwrap().ip, Some(sealed("ip")));
