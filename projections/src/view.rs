@@ -263,9 +263,11 @@ pub(crate) fn columns() -> Vec<(&'static str, &'static [&'static str])> {
 
 /// Event types that no view but the audit log shows.
 #[cfg(test)]
-const ONLY_AUDITED: [&str; 16] = [
+const ONLY_AUDITED: [&str; 18] = [
     "organization.created",
     "organization.settings_changed",
+    "workspace.hosts_approved",
+    "workspace.hosts_rejected",
     "workspace_key.made",
     "workspace_key.rotated",
     "workspace_key.retired",
