@@ -140,8 +140,10 @@ async fn accounts(log: &mut Log, workspace: WorkspaceId) -> UserId {
         vec![OrganizationEvent::Created { name: "Acme".into() }, member, settings],
     )
     .await;
+    let approved = WorkspaceEvent::HostsApproved { hosts: vec!["https://crm.example".into()] };
+    let rejected = WorkspaceEvent::HostsRejected { hosts: vec!["https://crm.example".into()] };
     let made = WorkspaceEvent::Created { organization_id: organization, name: "Acme main".into() };
-    log.append(ws, "workspace", ws, vec![made]).await;
+    log.append(ws, "workspace", ws, vec![made, approved, rejected]).await;
     let registered = UserEvent::Registered {
         email: sealed("mail"),
         name: Some(sealed("name")),
