@@ -5,7 +5,6 @@ mod history;
 mod isolation;
 mod lists;
 mod log;
-mod neighbour;
 mod online;
 #[path = "../../../tests/support/postgres.rs"]
 mod postgres;

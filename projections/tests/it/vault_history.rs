@@ -1,12 +1,16 @@
-//! What happens to keys and to secrets, for the history in which every event type happens.
+//! What happens to keys, to secrets and to hosts that wait, for the history in which every event type happens.
 
 use domain::{
+    connection::{AuthScheme, ConnectionEvent, SpecSource},
     credential::CredentialEvent,
     ids::WorkspaceId,
     workspace_key::{WorkspaceKeyEvent as Event, stream_of},
 };
 
-use crate::log::{Log, time, unique};
+use crate::{
+    history::connection_created,
+    log::{Log, time, unique},
+};
 
 pub async fn write(log: &mut Log, workspace: WorkspaceId) {
     let (one, two, three): (String, String, String) = ("aa".into(), "bb".into(), "cc".into());
@@ -36,6 +40,21 @@ pub async fn write(log: &mut Log, workspace: WorkspaceId) {
     ];
     log.append(workspace.0, "workspace_key", stream_of(workspace), events).await;
     secret(log, workspace).await;
+    approvals(log).await;
+}
+
+/// Of another tenant: no test counts them.
+async fn approvals(log: &mut Log) {
+    let hosts = || vec!["https://api.example".to_owned()];
+    let events = vec![
+        connection_created("seldom", SpecSource::Url { url: "https://api.example/openapi.json".into() }),
+        ConnectionEvent::AuthResolved { auth: AuthScheme::Bearer },
+        ConnectionEvent::PrivateRangeNoted { hosts: hosts() },
+        ConnectionEvent::ApprovalRequested { hosts: hosts() },
+        ConnectionEvent::HostApproved { hosts: hosts() },
+        ConnectionEvent::HostRejected { hosts: hosts(), reason: Some("not ours".into()) },
+    ];
+    log.append(unique(), "connection", unique(), events).await;
 }
 
 async fn secret(log: &mut Log, workspace: WorkspaceId) {
