@@ -228,7 +228,7 @@ async fn connections(log: &mut Log, workspace: WorkspaceId) -> (ConnectionId, Co
         ConnectionEvent::CredentialAttached { credential_id: CredentialId(unique()) },
         ConnectionEvent::CredentialDetached { credential_id: credential },
         ConnectionEvent::CredentialAttached { credential_id: credential },
-        ConnectionEvent::SpecUnchanged { spec_hash: "b".repeat(64), via: DocumentVia::NotModified },
+        ConnectionEvent::SpecUnchanged { spec_hash: first.spec_hash.clone(), via: DocumentVia::NotModified },
         ConnectionEvent::RefreshRequested { source, scheduled: false },
         ConnectionEvent::IngestionFailed { errors: vec![problem], unreachable: true },
         ConnectionEvent::SpecRefreshed { facts: second, changes, via: Some(DocumentVia::Fetched) },

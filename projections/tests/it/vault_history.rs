@@ -40,11 +40,11 @@ pub async fn write(log: &mut Log, workspace: WorkspaceId) {
     ];
     log.append(workspace.0, "workspace_key", stream_of(workspace), events).await;
     secret(log, workspace).await;
-    approvals(log).await;
+    approvals(log, workspace).await;
 }
 
-/// Of another tenant: no test counts them.
-async fn approvals(log: &mut Log) {
+/// Of a connection that is gone afterwards.
+async fn approvals(log: &mut Log, workspace: WorkspaceId) {
     let hosts = || vec!["https://api.example".to_owned()];
     let events = vec![
         connection_created("seldom", SpecSource::Url { url: "https://api.example/openapi.json".into() }),
@@ -53,8 +53,9 @@ async fn approvals(log: &mut Log) {
         ConnectionEvent::ApprovalRequested { hosts: hosts() },
         ConnectionEvent::HostApproved { hosts: hosts() },
         ConnectionEvent::HostRejected { hosts: hosts(), reason: Some("not ours".into()) },
+        ConnectionEvent::Deleted {},
     ];
-    log.append(unique(), "connection", unique(), events).await;
+    log.append(workspace.0, "connection", unique(), events).await;
 }
 
 async fn secret(log: &mut Log, workspace: WorkspaceId) {
