@@ -247,7 +247,8 @@ impl Connection {
                 self.standing = Standing { health: to, since: Some(changed_at), worked };
             }
             ConnectionEvent::Tested { ok, .. } => self.standing.worked |= ok,
-            ConnectionEvent::HostApprovalRequired { .. }
+            ConnectionEvent::DocumentsFetched { .. }
+            | ConnectionEvent::HostApprovalRequired { .. }
             | ConnectionEvent::HostApprovalLifted { .. }
             | ConnectionEvent::ApprovalRequested { .. }
             | ConnectionEvent::HostApproved { .. }
