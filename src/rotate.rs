@@ -17,6 +17,8 @@ use crate::offline;
 
 /// How often the progress is told.
 const EVERY: Duration = Duration::from_secs(1);
+/// What one workspace's own rotation may take; executors carry it on.
+const TURN: Duration = Duration::from_secs(10);
 /// Workspaces settled at the end in one look.
 const MOST: i64 = 100;
 
@@ -55,7 +57,7 @@ async fn record(app: &App, workspace: WorkspaceId) -> anyhow::Result<()> {
         return Ok(());
     }
     let context = Context::system("apiq-admin", workspace, app.new_id());
-    let carried = workspace_key::carry_on(app, &context, workspace, None).await;
+    let carried = workspace_key::carry_on(app, &context, workspace, Instant::now() + TURN).await;
     carried.map(|_| ()).with_context(|| format!("the key of {workspace} is moved, but its log could not be told"))
 }
 

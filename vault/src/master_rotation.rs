@@ -70,6 +70,13 @@ impl Vault {
         Ok(taken.then(|| MasterRotation { vault: self.clone(), connection }))
     }
 
+    /// Versions that the log wants to be erased with what they wrap, and that are still there.
+    async fn doomed_keys(&self, workspace: WorkspaceId) -> Result<Vec<i32>, VaultError> {
+        let doomed = "select version from vault.workspace_keys
+                       where workspace_id = $1 and doomed and status = 'retired' order by version";
+        Ok(sqlx::query_scalar(doomed).bind(workspace.0).fetch_all(&self.pool).await?)
+    }
+
     /// Moves one workspace's keys under the present master key, in short steps.
     pub async fn adopt_master(&self, workspace: WorkspaceId) -> Result<(), VaultError> {
         let stale = "select version, master_key_id, wrapped from vault.workspace_keys
@@ -115,6 +122,10 @@ impl MasterRotation {
             vault.rewrap_signing_keys().await?;
             return Ok(None);
         };
+        // What the log wants to be erased is not carried over to the new master key.
+        for version in vault.doomed_keys(workspace).await? {
+            vault.erase_key(workspace, version).await?;
+        }
         vault.adopt_master(workspace).await?;
         while vault.convert_old_data_keys(workspace.0, 100).await? > 0 {}
         Ok(Some(workspace))

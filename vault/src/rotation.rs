@@ -95,6 +95,15 @@ impl Vault {
         .bind(version)
         .execute(&mut *tx)
         .await?;
+        // One that was retired before is doomed as well.
+        sqlx::query(
+            "update vault.workspace_keys set doomed = true
+              where workspace_id = $1 and version = any($2) and status = 'retired' and not doomed",
+        )
+        .bind(workspace.0)
+        .bind(doomed)
+        .execute(&mut *tx)
+        .await?;
         tx.commit().await?;
         self.keyring.workspaces.moved(workspace.0).await;
         Ok(())
@@ -143,6 +152,7 @@ impl Vault {
         self.move_data_keys(
             "select subject, version, workspace_key_version, master_key_id, wrapped from vault.data_keys
               where workspace_id = $1 and destroyed_at is null and workspace_key_version is null and $2 > 0
+                and 1 not in (select k.version from vault.workspace_keys k where k.workspace_id = $1 and k.doomed)
               order by subject, version limit $3",
             workspace,
             most,
@@ -281,14 +291,18 @@ impl Vault {
         Ok(held.map(|_| tx))
     }
 
-    /// Workspaces whose key's rows say what the log does not yet, or that have a rotation to end.
+    /// Workspaces whose key's rows say what the log does not yet, or that have a rotation to end. Those that were not looked
+    /// at for the longest time come first, so that none that stays as it is keeps another one waiting.
     pub async fn unsettled_keys(&self, most: i64) -> Result<Vec<WorkspaceId>, VaultError> {
         let ids: Vec<Uuid> = sqlx::query_scalar(
-            "select distinct workspace_id from vault.workspace_keys
-              where workspace_id <> $2 and (status in ('pending', 'retired') or not settled)
-                -- Whoever has just made one tells so.
-                and (status = 'retired' or created_at < now() - interval '1 minute')
-              order by workspace_id limit $1",
+            "with next as (select workspace_id from vault.workspace_keys
+                            where workspace_id <> $2 and (status in ('pending', 'retired') or not settled)
+                              -- Whoever has just made one tells so.
+                              and (status = 'retired' or created_at < now() - interval '1 minute')
+                            group by 1 order by max(looked_at) nulls first, 1 limit $1),
+                  seen as (update vault.workspace_keys k set looked_at = clock_timestamp() from next
+                            where k.workspace_id = next.workspace_id)
+             select workspace_id from next",
         )
         .bind(most)
         .bind(Uuid::nil())

@@ -289,6 +289,38 @@ async fn an_old_database_opens_as_it_is_and_rotations_give_it_the_new_form() {
 }
 
 #[tokio::test]
+async fn a_new_master_key_saves_nothing_that_is_to_be_erased() {
+    let database = Database::fresh().await;
+    let (first, second) = (MasterKey::generate(), MasterKey::generate());
+    let Old { vault, sealed } = old_database(&database, &first).await;
+    assert_eq!(store(&vault, 2, "canary").await, 1);
+    // The log has decided that version 1 goes with what it wraps, and the process has died before it did so.
+    vault.prepare_key(HERE).await.unwrap();
+    vault.activate_key(HERE, 2, &[1]).await.unwrap();
+    let vault = open(&database, MasterKeys::from(key(&second)).and(key(&first))).await.unwrap();
+    let mut rotation = vault.begin_master_rotation(&database.url).await.unwrap().unwrap();
+    while rotation.step().await.unwrap().is_some() {}
+    let progress = vault.master_progress().await.unwrap();
+    assert_eq!(progress.done, progress.total);
+    assert_eq!(versions(&vault).await, [(1, "destroyed".into(), 0), (2, "active".into(), 0)]);
+    for n in [1, 2] {
+        assert!(matches!(reveal(&vault, n, 1).await, Err(VaultError::Erased)), "{n}");
+    }
+    assert!(matches!(vault.open_sealed(HERE, "f", &sealed).await, Err(VaultError::Erased)));
+}
+
+#[tokio::test]
+async fn a_version_that_was_retired_before_is_doomed_as_well() {
+    let database = Database::fresh().await;
+    let vault = open(&database, key(&MasterKey::generate())).await.unwrap();
+    store(&vault, 1, "canary").await;
+    vault.prepare_key(HERE).await.unwrap();
+    vault.activate_key(HERE, 2, &[]).await.unwrap();
+    vault.activate_key(HERE, 2, &[1]).await.unwrap();
+    assert_eq!(rewrap(&vault).await, 0, "nothing is saved from it");
+}
+
+#[tokio::test]
 async fn a_key_opens_in_its_own_place_only() {
     let database = Database::fresh().await;
     let master = MasterKey::generate();
