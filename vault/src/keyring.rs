@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{PgPool, Row};
+use sqlx::{PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
@@ -171,17 +171,8 @@ impl Keyring {
         .bind(subject)
         .bind(version)
         .fetch_optional(&self.pool)
-        .await?
-        .ok_or(VaultError::Erased)?;
-        if row.try_get("destroyed")? {
-            return Err(VaultError::Erased);
-        }
-        let stored = Wrapped {
-            wrapped: row.try_get("wrapped")?,
-            by: row.try_get("workspace_key_version")?,
-            master: row.try_get("master_key_id")?,
-        };
-        let key = self.unwrap(workspace, subject, version, &stored).await?;
+        .await?;
+        let key = self.unwrap(workspace, subject, version, &Wrapped::of(row.as_ref())?).await?;
         self.keys.put(slot, key.clone(), read_in).await;
         Ok(key)
     }
@@ -208,11 +199,27 @@ impl Keyring {
     }
 }
 
+/// A key as a row has it: `wrapped`, `workspace_key_version`, `master_key_id`, `destroyed`.
 pub(crate) struct Wrapped {
     pub wrapped: Vec<u8>,
     /// Version of the workspace's key.
     pub by: Option<i32>,
     pub master: Option<String>,
+}
+
+impl Wrapped {
+    /// `Erased` without a row, and of one that has lost its key.
+    pub(crate) fn of(row: Option<&PgRow>) -> Result<Self, VaultError> {
+        let row = row.ok_or(VaultError::Erased)?;
+        if row.try_get("destroyed")? {
+            return Err(VaultError::Erased);
+        }
+        Ok(Self {
+            wrapped: row.try_get("wrapped")?,
+            by: row.try_get("workspace_key_version")?,
+            master: row.try_get("master_key_id")?,
+        })
+    }
 }
 
 /// Keys that are nobody's personally.

@@ -136,7 +136,8 @@ impl Vault {
 
     async fn rewrap_data_keys(&self, workspace: Uuid, most: i64) -> Result<u64, VaultError> {
         self.move_data_keys(
-            "select subject, version, workspace_key_version, master_key_id, wrapped from vault.data_keys
+            "select subject, version, workspace_key_version, master_key_id, wrapped, false as destroyed
+               from vault.data_keys
               where workspace_id = $1 and destroyed_at is null and workspace_key_version is distinct from $2
                 and coalesce(workspace_key_version, 1) not in
                     (select k.version from vault.workspace_keys k where k.workspace_id = $1 and k.doomed)
@@ -150,7 +151,8 @@ impl Vault {
     /// Brings data keys that the master key itself wraps under the workspace's key.
     pub(crate) async fn convert_old_data_keys(&self, workspace: Uuid, most: i64) -> Result<u64, VaultError> {
         self.move_data_keys(
-            "select subject, version, workspace_key_version, master_key_id, wrapped from vault.data_keys
+            "select subject, version, workspace_key_version, master_key_id, wrapped, false as destroyed
+               from vault.data_keys
               where workspace_id = $1 and destroyed_at is null and workspace_key_version is null and $2 > 0
                 and 1 not in (select k.version from vault.workspace_keys k where k.workspace_id = $1 and k.doomed)
               order by subject, version limit $3",
@@ -166,11 +168,7 @@ impl Vault {
         let (mut subjects, mut versions, mut olds, mut news) = (vec![], vec![], vec![], vec![]);
         for row in rows {
             let (subject, version): (String, i32) = (row.try_get("subject")?, row.try_get("version")?);
-            let stored = Wrapped {
-                wrapped: row.try_get("wrapped")?,
-                by: row.try_get("workspace_key_version")?,
-                master: row.try_get("master_key_id")?,
-            };
+            let stored = Wrapped::of(Some(&row))?;
             let data = self.keyring.unwrap(workspace, &subject, version, &stored).await?;
             let aad = keyring::aad(workspace, &subject, version, active);
             news.push(cipher::wrap(&key, aad.as_bytes(), &data[..])?);

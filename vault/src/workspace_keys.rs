@@ -1,12 +1,13 @@
 //! Workspaces' keys: one active version each, wrapped by the master key; older ones open until they are destroyed.
 
 use sha2::{Digest, Sha256};
-use sqlx::{PgPool, Row};
+use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
     VaultError,
     cipher::{self, Key},
+    keyring::Wrapped,
     master::MasterKeys,
     opened::Opened,
 };
@@ -88,18 +89,16 @@ impl WorkspaceKeys {
         }
         let read_in = self.keys.generation();
         let row = sqlx::query(
-            "select master_key_id, wrapped, status = 'destroyed' as destroyed from vault.workspace_keys
-              where workspace_id = $1 and version = $2",
+            "select wrapped, null::integer as workspace_key_version, master_key_id, status = 'destroyed' as destroyed
+               from vault.workspace_keys where workspace_id = $1 and version = $2",
         )
         .bind(workspace)
         .bind(version)
         .fetch_optional(&self.pool)
-        .await?
-        .ok_or(VaultError::Erased)?;
-        if row.try_get("destroyed")? {
-            return Err(VaultError::Erased);
-        }
-        let (master, wrapped): (String, Vec<u8>) = (row.try_get("master_key_id")?, row.try_get("wrapped")?);
+        .await?;
+        let Wrapped { wrapped, master: Some(master), .. } = Wrapped::of(row.as_ref())? else {
+            return Err(VaultError::Tampered);
+        };
         let key = self.masters.unwrap(&master, &aad(workspace, version), &wrapped).await?;
         self.keys.put((workspace, version), key.clone(), read_in).await;
         Ok(key)
