@@ -176,9 +176,9 @@ pub(crate) async fn stage_made(app: &App, unit: &mut Unit<'_>, workspace: Worksp
     Ok(rows)
 }
 
-/// How far the installation's keys are under the present master key.
-pub async fn master(app: &App) -> Result<MasterProgress, Failure> {
-    Ok(app.vault().master_progress().await?)
+/// How far keys are under the present master key: the installation's, or those of some workspaces alone.
+pub async fn master(app: &App, of: Option<&[WorkspaceId]>) -> Result<MasterProgress, Failure> {
+    Ok(app.vault().master_progress(of).await?)
 }
 
 async fn load(app: &App, workspace: WorkspaceId) -> Result<Loaded<WorkspaceKey>, Failure> {
