@@ -94,8 +94,8 @@ impl<'a> Unit<'a> {
     }
 }
 
-/// Keeps what was sealed readable until it is written. One of whose key was erased meanwhile is never written: nobody could
-/// open it.
+/// Keeps the keys of what was sealed from being erased until it is written. What was sealed with one that is erased already
+/// is not written: nobody could open it.
 pub(crate) async fn hold(
     app: &App,
     workspace: WorkspaceId,
