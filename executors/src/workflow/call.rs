@@ -391,21 +391,5 @@ fn decide(executor: &Executor, attempt: &Attempt, failure: CallFailure, after: O
 
 /// What expressions see: decoded body, status, headers by lower-case name. Cookies stay out.
 fn value_of(answer: &OutboundResponse) -> Value {
-    let json_said = answer.header("content-type").is_some_and(|t| t.contains("json"));
-    let first = answer.body.iter().find(|b| !b.is_ascii_whitespace());
-    let looks = matches!(first, Some(b'{' | b'['));
-    let parsed = (json_said || looks).then(|| serde_json::from_slice::<Value>(&answer.body).ok()).flatten();
-    let output = match parsed {
-        Some(value) => value,
-        None if answer.body.is_empty() => Value::Null,
-        None => Value::String(String::from_utf8_lossy(&answer.body).into_owned()),
-    };
-    let mut headers = Map::new();
-    for (name, text) in &answer.headers {
-        let name = name.to_ascii_lowercase();
-        if name != "set-cookie" {
-            headers.insert(name, Value::String(text.clone()));
-        }
-    }
-    json!({ "output": output, "status": answer.status, "headers": headers })
+    json!({ "output": answer.decoded(), "status": answer.status, "headers": answer.shown_headers() })
 }
