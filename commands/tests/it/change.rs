@@ -6,14 +6,15 @@ use async_trait::async_trait;
 use commands::{
     App, Claim, Context, Failure, Outcome, Settings,
     ports::{
-        AddressCheck, CertificateCheck, CertificateFacts, ConnectionTester, Match, PlanAsk, PlanFailure, PlanProposal,
-        Planner, Ports, TestReport, TestTarget,
+        AddressCheck, CertificateCheck, CertificateFacts, ConnectionTester, ConnectorTest, Connectors, Match, PlanAsk,
+        PlanFailure, PlanProposal, Planner, Ports, TestReport, TestTarget,
     },
     unit::{Unit, change, fresh},
 };
 use domain::{
     aggregate::Decider,
     connection::{AuthScheme, Connection, ConnectionCommand, ConnectionEvent, SpecSource},
+    connector::kind::ConnectorType,
     error::{Code, FieldError},
     execution::{Execution, ExecutionCommand, ExecutionEvent, StepRef},
     ids::{WorkflowId, WorkspaceId},
@@ -23,6 +24,7 @@ use domain::{
 };
 use event_store::{EventStore, Options};
 use secrecy::SecretString;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 use vault::{MasterKey, Vault};
 
@@ -56,6 +58,29 @@ impl ConnectionTester for Nobody {
 }
 
 #[async_trait]
+impl Connectors for Nobody {
+    fn types(&self) -> &[ConnectorType] {
+        &[]
+    }
+
+    fn check_input(&self, _: &str, _: &str, _: &Map<String, Value>, _: &str) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    fn check_credential(&self, _: &str, _: &Value, _: &str) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    fn check_config(&self, _: &str, _: &Value, _: &str) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    async fn test(&self, _: ConnectorTest) -> TestReport {
+        TestReport { message: "nobody tests".into(), ..TestReport::default() }
+    }
+}
+
+#[async_trait]
 impl Planner for Nobody {
     async fn plan(&self, _: PlanAsk) -> Result<PlanProposal, PlanFailure> {
         Err(PlanFailure::Nothing("nobody plans".into()))
@@ -78,6 +103,7 @@ async fn node(database: &Database) -> App {
         tester: Arc::new(Nobody),
         addresses: Arc::new(Nobody),
         certificates: Arc::new(Nobody),
+        connectors: Arc::new(Nobody),
     };
     App::new(store, vault, Settings::default(), ports)
 }

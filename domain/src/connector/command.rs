@@ -22,7 +22,12 @@ pub struct ConnectorPatch {
 
 #[derive(Debug)]
 pub enum ConnectorCommand {
-    Create { connector_type: String, name: String, credential: Option<CredentialId>, config: Value },
+    Create {
+        connector_type: String,
+        name: String,
+        credential: Option<CredentialId>,
+        config: Value,
+    },
     Update(ConnectorPatch),
     RecordTest {
         ok: bool,
@@ -32,7 +37,11 @@ pub enum ConnectorCommand {
         problem: Option<String>,
         call: Option<CallFacts>,
     },
-    ReadCredential { credential: CredentialId, version: i32, purpose: String },
+    ReadCredential {
+        credential: CredentialId,
+        version: i32,
+        purpose: String,
+    },
     Delete,
 }
 

@@ -54,9 +54,10 @@ fn a_bad_name_and_a_bad_config_are_told_together() {
         credential: None,
         config: json!([]),
     };
-    Connectors::with(()).given_no_previous_events().when(create).then_expect_error_message(
-        "2 fields are wrong; details names each.",
-    );
+    Connectors::with(())
+        .given_no_previous_events()
+        .when(create)
+        .then_expect_error_message("2 fields are wrong; details names each.");
 }
 
 #[test]
@@ -64,10 +65,7 @@ fn what_is_deleted_is_not_there() {
     let gone = and(ConnectorEvent::Deleted {});
     let message = "There is no connector with this id in the workspace.";
     Connectors::with(()).given(gone.clone()).when(ConnectorCommand::Delete).then_expect_error_message(message);
-    Connectors::with(())
-        .given(gone)
-        .when(update(ConnectorPatch::default()))
-        .then_expect_error_message(message);
+    Connectors::with(()).given(gone).when(update(ConnectorPatch::default())).then_expect_error_message(message);
     Connectors::with(())
         .given(created())
         .when(ConnectorCommand::Delete)

@@ -14,8 +14,8 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
 pub use action::RenderedAction;
+use chrono::{DateTime, Utc};
 pub use command::{CredentialUse, ExecutionCommand, StepRef};
 pub use event::{ExecutionEvent, StepError};
 pub use interpret::{Effect, Run, next_effects};

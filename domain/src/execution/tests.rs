@@ -37,7 +37,8 @@ impl Driver {
         let connection = ConnectionId::default();
         fill_connections(&mut definition, &json!(connection));
         let definition = Definition::parse(&definition).unwrap();
-        let bindings = check::check(&definition, &check::Connections::from([(connection, None)]), &Default::default()).unwrap();
+        let bindings =
+            check::check(&definition, &check::Connections::from([(connection, None)]), &Default::default()).unwrap();
         let mut driver = Self {
             definition,
             bindings,

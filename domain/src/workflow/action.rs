@@ -148,10 +148,14 @@ mod tests {
         assert_eq!(fields(json!(null)), ["steps[0].config"]);
         assert_eq!(fields(json!([])), ["steps[0].config"]);
         assert_eq!(fields(json!({})), ["steps[0].config.action", "steps[0].config.connectorType"]);
-        let wrong = json!({ "connectorType": 1, "action": "", "credentialId": "{{ input.c }}", "connectorId": "conn_1" });
+        let wrong =
+            json!({ "connectorType": 1, "action": "", "credentialId": "{{ input.c }}", "connectorId": "conn_1" });
         let places = ["action", "connectorId", "connectorType", "credentialId"];
         assert_eq!(fields(wrong), places.map(|place| format!("steps[0].config.{place}")));
-        assert_eq!(fields(json!({ "connectorType": "slack", "action": "send_message", "text": "{{ input.t }}" })), [""; 0]);
+        assert_eq!(
+            fields(json!({ "connectorType": "slack", "action": "send_message", "text": "{{ input.t }}" })),
+            [""; 0]
+        );
     }
 
     #[test]

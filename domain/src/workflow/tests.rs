@@ -141,7 +141,8 @@ fn a_good_workflow_is_bound_and_prints_back() {
     }))
     .unwrap();
     let spec = spec();
-    let bindings = check::check(&definition, &Connections::from([(connection, Some(&spec))]), &Default::default()).unwrap();
+    let bindings =
+        check::check(&definition, &Connections::from([(connection, Some(&spec))]), &Default::default()).unwrap();
     assert_eq!(bindings["send"].path, "/messages");
     assert_eq!(bindings["get_customer"].parameters[0].1, ParameterLocation::Path);
     let printed = definition.to_json();

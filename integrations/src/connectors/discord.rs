@@ -1,10 +1,10 @@
 //! Discord: messages as a bot, and through a channel's webhook.
 
+use ::http::Method;
 use domain::{
     connector::kind::{Action, ConnectorType, Repeat},
     error::FieldError,
 };
-use ::http::Method;
 use serde_json::{Map, Value, json};
 use url::Url;
 
@@ -107,7 +107,9 @@ impl Connector for Discord {
         let url = data.get("webhookUrl").and_then(Value::as_str);
         let fits = |url: &str| Url::parse(url).is_ok_and(|url| webhook_token(&url).is_some());
         let bad = url.is_some_and(|url| !fits(url));
-        bad.then(|| FieldError::new("webhookUrl", "must be the URL of a webhook: …/webhooks/<id>/<token>")).into_iter().collect()
+        bad.then(|| FieldError::new("webhookUrl", "must be the URL of a webhook: …/webhooks/<id>/<token>"))
+            .into_iter()
+            .collect()
     }
 
     fn request(&self, job: &Job<'_>) -> Result<Outgoing, Wrong> {
@@ -217,7 +219,10 @@ mod tests {
         let key = "0189d9e2-7b1c-5f00-8000-0123456789ab";
         let input = json!({ "channelId": "42", "content": "hi", "replyTo": "7", "allowedMentions": { "parse": [] } });
         let request = http(&Discord, "send_message", input, credential(), Some(key));
-        assert_eq!((request.method.as_str(), request.url.as_str()), ("POST", "https://discord.com/api/v10/channels/42/messages"));
+        assert_eq!(
+            (request.method.as_str(), request.url.as_str()),
+            ("POST", "https://discord.com/api/v10/channels/42/messages")
+        );
         assert!(request.headers.contains(&("Authorization".into(), "Bot b0t".into())));
         let expected = json!({ "content": "hi", "message_reference": { "message_id": "7" }, "allowed_mentions": { "parse": [] },
             "nonce": "0189d9e27b1c5f00800001234", "enforce_nonce": true });
@@ -226,11 +231,15 @@ mod tests {
 
     #[test]
     fn a_webhook_needs_no_bot_and_its_token_is_a_secret() {
-        let input = json!({ "content": "hi", "username": "APIQ", "avatarUrl": "https://x.test/a.png", "threadId": "9" });
+        let input =
+            json!({ "content": "hi", "username": "APIQ", "avatarUrl": "https://x.test/a.png", "threadId": "9" });
         let request = http(&Discord, "send_webhook", input, credential(), None);
         assert_eq!(request.url, format!("{HOOK}?wait=true&thread_id=9"));
         assert!(!request.headers.iter().any(|(name, _)| name == "Authorization"));
-        assert_eq!(json_of(&request), json!({ "content": "hi", "username": "APIQ", "avatar_url": "https://x.test/a.png" }));
+        assert_eq!(
+            json_of(&request),
+            json!({ "content": "hi", "username": "APIQ", "avatar_url": "https://x.test/a.png" })
+        );
         assert_eq!(Discord.derived_secrets(&object(credential())), ["t0kenvalue"]);
     }
 
@@ -238,7 +247,10 @@ mod tests {
     fn a_message_is_changed_where_it_was_sent() {
         let edit = |input| http(&Discord, "edit_message", input, credential(), None);
         let bot = edit(json!({ "messageId": "1", "channelId": "42", "content": "x" }));
-        assert_eq!((bot.method.as_str(), bot.url.as_str()), ("PATCH", "https://discord.com/api/v10/channels/42/messages/1"));
+        assert_eq!(
+            (bot.method.as_str(), bot.url.as_str()),
+            ("PATCH", "https://discord.com/api/v10/channels/42/messages/1")
+        );
         let hook = edit(json!({ "messageId": "1", "content": "x" }));
         assert_eq!((hook.url, hook.headers.len()), (format!("{HOOK}/messages/1"), 1));
     }
@@ -248,7 +260,8 @@ mod tests {
         let input = json!({ "channelId": "42", "content": "hi" });
         let lacking = wrong(&Discord, "send_message", input, json!({ "webhookUrl": HOOK }));
         assert_eq!(lacking.code, "CREDENTIAL_LACKING");
-        let faults = |data: Value| Discord.check_credential(&object(data)).into_iter().map(|f| f.field).collect::<Vec<_>>();
+        let faults =
+            |data: Value| Discord.check_credential(&object(data)).into_iter().map(|f| f.field).collect::<Vec<_>>();
         assert_eq!(faults(json!({ "baseUrl": "https://x.test" })), ["botToken"]);
         assert_eq!(faults(json!({ "webhookUrl": "https://x.test/y" })), ["webhookUrl"]);
         assert_eq!(faults(credential()), [""; 0]);

@@ -1,12 +1,12 @@
 //! Any HTTP API, without a document: one request with a bearer token, user name and password, or an API key.
 
+use ::http::Method;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use domain::{
     connector::kind::{Action, ConnectorType, Repeat},
     error::FieldError,
     operation::is_safe_method,
 };
-use ::http::Method;
 use serde_json::{Map, Value, json};
 use url::Url;
 
@@ -51,9 +51,7 @@ impl Connector for Http {
         let scalars = json!({ "type": "object", "additionalProperties": {
             "type": ["string", "number", "boolean", "array", "null"],
         } });
-        let needs = |auth: &str, fields: &[&str]| {
-            json!({ "if": { "properties": { "auth": { "const": auth } }, "required": ["auth"] }, "then": { "required": fields } })
-        };
+        let needs = |auth: &str, fields: &[&str]| json!({ "if": { "properties": { "auth": { "const": auth } }, "required": ["auth"] }, "then": { "required": fields } });
         ConnectorType {
             name: "http",
             title: "HTTP",
@@ -148,9 +146,11 @@ impl Connector for Http {
                 match value {
                     Value::Null => {}
                     Value::Array(items) => {
-                        items.iter().for_each(|item| drop(url.query_pairs_mut().append_pair(name, &text(item))));
+                        url.query_pairs_mut().extend_pairs(items.iter().map(|item| (name, text(item))));
                     }
-                    other => drop(url.query_pairs_mut().append_pair(name, &text(other))),
+                    other => {
+                        url.query_pairs_mut().append_pair(name, &text(other));
+                    }
                 }
             }
         }
@@ -276,9 +276,13 @@ mod tests {
         assert_eq!(bearer.headers, [("Authorization".to_owned(), "Bearer t0k".to_owned())]);
         let basic = sent(get(), json!({ "auth": "basic", "username": "u", "password": "p" }));
         assert_eq!(basic.headers, [("Authorization".to_owned(), "Basic dTpw".to_owned())]);
-        let header = sent(json!({ "url": "/x", "headers": { "x-key": "mine" } }), json!({ "auth": "api_key", "name": "X-Key", "value": "v" }));
+        let header = sent(
+            json!({ "url": "/x", "headers": { "x-key": "mine" } }),
+            json!({ "auth": "api_key", "name": "X-Key", "value": "v" }),
+        );
         assert_eq!(header.headers, [("X-Key".to_owned(), "v".to_owned())]);
-        let query = sent(json!({ "url": "/x" }), json!({ "auth": "api_key", "in": "query", "name": "key", "value": "v &" }));
+        let query =
+            sent(json!({ "url": "/x" }), json!({ "auth": "api_key", "in": "query", "name": "key", "value": "v &" }));
         assert_eq!(query.url, "https://api.test/v1/x?key=v+%26");
     }
 
@@ -296,28 +300,45 @@ mod tests {
     #[test]
     fn a_credential_goes_to_its_own_origin_only() {
         let auth = || with(json!({ "auth": "bearer", "token": "t" }));
-        for url in ["https://evil.test/", "http://api.test/", "https://api.test:444/", "https://api.test.evil.test/", "//evil.test/x"] {
+        for url in [
+            "https://evil.test/",
+            "http://api.test/",
+            "https://api.test:444/",
+            "https://api.test.evil.test/",
+            "//evil.test/x",
+        ] {
             let refused = wrong(&Http, "request", json!({ "url": url }), auth());
             assert!(["CREDENTIAL_BOUND", "BAD_URL"].contains(&refused.code), "{url}: {refused:?}");
         }
         for url in ["@evil.test", "items", "/a\\b", "/a\nb"] {
             assert_eq!(wrong(&Http, "request", json!({ "url": url }), auth()).code, "BAD_URL", "{url}");
         }
-        assert_eq!(sent(json!({ "url": "/.evil.test" }), json!({ "auth": "bearer", "token": "t" })).url, "https://api.test/v1/.evil.test");
+        assert_eq!(
+            sent(json!({ "url": "/.evil.test" }), json!({ "auth": "bearer", "token": "t" })).url,
+            "https://api.test/v1/.evil.test"
+        );
     }
 
     #[test]
     fn headers_that_are_not_the_steps_are_refused() {
-        let input = object(json!({ "url": "/x", "headers": { "Authorization": "x", "a b": "x", "X-A": "a\r\nB: c", "X-B": "{{ input.b }}\n" }, "body": 1 }));
-        let of = |input: Input<'_>| Http.check("request", &input, &Caps::default()).into_iter().map(|f| f.field).collect::<Vec<_>>();
+        let input = object(
+            json!({ "url": "/x", "headers": { "Authorization": "x", "a b": "x", "X-A": "a\r\nB: c", "X-B": "{{ input.b }}\n" }, "body": 1 }),
+        );
+        let of = |input: Input<'_>| {
+            Http.check("request", &input, &Caps::default()).into_iter().map(|f| f.field).collect::<Vec<_>>()
+        };
         assert_eq!(of(Input::unevaluated(&input)), ["headers.Authorization", "headers.a b", "headers.X-A", "method"]);
-        assert_eq!(of(Input::rendered(&input)), ["headers.Authorization", "headers.a b", "headers.X-A", "headers.X-B", "method"]);
+        assert_eq!(
+            of(Input::rendered(&input)),
+            ["headers.Authorization", "headers.a b", "headers.X-A", "headers.X-B", "method"]
+        );
     }
 
     #[test]
     fn what_a_credential_lacks_is_named_at_once() {
         let fields = |data: Value| {
-            let mut fields: Vec<_> = schema::faults(&Http.kind().credential, &data, "data", false).into_iter().map(|f| f.field).collect();
+            let mut fields: Vec<_> =
+                schema::faults(&Http.kind().credential, &data, "data", false).into_iter().map(|f| f.field).collect();
             fields.sort();
             fields
         };

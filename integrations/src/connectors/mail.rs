@@ -57,7 +57,6 @@ pub struct Mail {
 
 /// Where a conversation ended.
 enum Broken {
-    Guard(EgressError),
     Tls(String),
     Smtp(smtp::Error),
     /// Not what we want to talk to.
@@ -172,7 +171,6 @@ impl Mail {
     fn failed(&self, broken: Broken, handed_over: bool) -> Failed {
         let host = self.host.clone();
         let error = match broken {
-            Broken::Guard(error) => error,
             Broken::Tls(reason) => EgressError::Tls { host, reason, fault: TlsFault::Other },
             Broken::Unfit(why) => {
                 let refusal = Refusal { code: "SMTP_UNFIT".into(), message: format!("{host}: {why}."), like: 400 };
@@ -200,16 +198,16 @@ impl Mail {
                     let reason = "the mail server took the message and did not say what became of it".to_owned();
                     EgressError::Interrupted { host, reason }
                 }
-                None if is_tls(&error) => {
-                    EgressError::Tls { host, reason: source(&error), fault: TlsFault::Other }
-                }
+                None if is_tls(&error) => EgressError::Tls { host, reason: source(&error), fault: TlsFault::Other },
                 None if error.is_client() => {
                     let message = format!("{host} offers no way to log in that is known here (PLAIN, LOGIN).");
                     let refusal = Refusal { code: "SMTP_UNFIT".into(), message, like: 400 };
                     let answer = Answer { output: serde_json::Value::Null, status: None, headers: Map::new() };
                     return Failed::Refused(Refused { refusal, answer, retry_after: None });
                 }
-                None => EgressError::Connect { host, reason: "the conversation broke before the message was sent".into() },
+                None => {
+                    EgressError::Connect { host, reason: "the conversation broke before the message was sent".into() }
+                }
             },
         };
         Failed::Egress(error)

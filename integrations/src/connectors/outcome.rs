@@ -83,5 +83,9 @@ pub fn by_status(service: &str, answer: &OutboundResponse) -> Result<Value, Refu
         429 => ": too many calls",
         _ => "",
     };
-    Err(Refusal { code: format!("HTTP_{status}"), message: format!("{service} answered {status}{hint}."), like: status })
+    Err(Refusal {
+        code: format!("HTTP_{status}"),
+        message: format!("{service} answered {status}{hint}."),
+        like: status,
+    })
 }

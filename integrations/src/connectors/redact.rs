@@ -59,7 +59,8 @@ mod tests {
 
     #[test]
     fn what_is_echoed_is_struck_out() {
-        let schema = json!({ "properties": { "token": { "writeOnly": true }, "name": {}, "pin": { "writeOnly": true } } });
+        let schema =
+            json!({ "properties": { "token": { "writeOnly": true }, "name": {}, "pin": { "writeOnly": true } } });
         let credential = json!({ "token": "s3cret", "name": "open", "pin": "1" });
         let secrets = secrets_of(&schema, credential.as_object().unwrap());
         let mut echoed = json!({ "a": ["Bearer s3cret"], "s3cret!": { "b": "open 1" } });

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use domain::{connector::kind::ConnectorType, error::FieldError};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::{
     Caps, Connector, Input, Job, Outgoing, Wrong, all,
@@ -52,7 +53,13 @@ impl Runner {
     }
 
     /// Every fault of an action's input, its place behind `path`.
-    pub fn check_input(&self, connector_type: &str, action: &str, input: &Map<String, Value>, path: &str) -> Vec<FieldError> {
+    pub fn check_input(
+        &self,
+        connector_type: &str,
+        action: &str,
+        input: &Map<String, Value>,
+        path: &str,
+    ) -> Vec<FieldError> {
         self.faults(connector_type, action, &Input::unevaluated(input), path, true)
     }
 
@@ -71,12 +78,17 @@ impl Runner {
         let mut faults = schema::faults(&kind.credential, data, path, false);
         if let Value::Object(map) = data {
             extend(&mut faults, connector.check_credential(map), path);
-            let base = map.get("baseUrl").and_then(Value::as_str).or_else(|| map.get("webhookUrl").and_then(Value::as_str));
+            let base =
+                map.get("baseUrl").and_then(Value::as_str).or_else(|| map.get("webhookUrl").and_then(Value::as_str));
             let field = if map.contains_key("baseUrl") { "baseUrl" } else { "webhookUrl" };
             extend(&mut faults, self.check_place(field, base), path);
             if let (Some(host), Some(port)) = (map.get("host").and_then(Value::as_str), port(map)) {
                 let refused = self.egress.check_host(host, port).err();
-                extend(&mut faults, refused.map(|error| FieldError::new("host", error.to_string())).into_iter().collect(), path);
+                extend(
+                    &mut faults,
+                    refused.map(|error| FieldError::new("host", error.to_string())).into_iter().collect(),
+                    path,
+                );
             }
         }
         faults
@@ -169,7 +181,8 @@ impl Runner {
         call: &Call<'_>,
         read: impl FnOnce(&OutboundResponse) -> Result<Value, super::outcome::Refusal>,
     ) -> Ran {
-        let has = |name: &str, request: &OutboundRequest| request.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+        let has =
+            |name: &str, request: &OutboundRequest| request.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
         for (name, value) in [
             ("Accept", "application/json, */*;q=0.5"),
             ("User-Agent", concat!("apiq/", env!("CARGO_PKG_VERSION"))),
@@ -179,15 +192,20 @@ impl Runner {
                 request = request.header(name, value);
             }
         }
-        let request = request.timeout(call.timeout).max_response_bytes(MAX_ANSWER).scope(call.scope);
-        let (begun, started) = (request.facts(), std::time::Instant::now());
+        let begun = request.facts();
+        // One credential may be for several hosts' limits (a step of `http` without any): each has its own.
+        let holder = call.scope.connector.map(|owner| Uuid::new_v5(&owner, begun.host.as_bytes()));
+        let scope = Scope { connector: holder, ..call.scope };
+        let request = request.timeout(call.timeout).max_response_bytes(MAX_ANSWER).scope(scope);
+        let started = std::time::Instant::now();
         match self.egress.send(request).await {
             Err(error) => {
                 let facts = error.complete(begun, started.elapsed());
                 Ran { result: Err(Failed::Egress(error)), call: Some(facts) }
             }
             Ok(response) => {
-                let answer = |output| Answer { output, status: Some(response.status), headers: response.shown_headers() };
+                let answer =
+                    |output| Answer { output, status: Some(response.status), headers: response.shown_headers() };
                 let result = read(&response).map(answer).map_err(|refusal| {
                     let answer = answer(response.decoded());
                     Failed::Refused(Refused { refusal, answer, retry_after: response.retry_after })

@@ -184,14 +184,21 @@ mod tests {
 
     #[test]
     fn each_action_is_a_form_with_the_token_in_its_header() {
-        let request = sent("send_message", json!({ "channel": "#a", "text": "x & y", "threadTs": "1.2", "unfurlLinks": false }));
+        let request =
+            sent("send_message", json!({ "channel": "#a", "text": "x & y", "threadTs": "1.2", "unfurlLinks": false }));
         assert_eq!((request.method.as_str(), request.url.as_str()), ("POST", "https://slack.com/api/chat.postMessage"));
         let body = String::from_utf8(request.body.clone().unwrap().to_vec()).unwrap();
         assert_eq!(body, "channel=%23a&text=x+%26+y&thread_ts=1.2&unfurl_links=false");
         assert!(request.headers.contains(&("Authorization".into(), "Bearer xoxb-1".into())));
         assert!(!request.follow_redirects && request.sensitive_headers.contains(&"Authorization".to_owned()));
-        assert_eq!(sent("update_message", json!({ "channel": "C", "ts": "1", "text": "t" })).url, "https://slack.com/api/chat.update");
-        assert_eq!(sent("add_reaction", json!({ "channel": "C", "timestamp": "1", "name": "x" })).url, "https://slack.com/api/reactions.add");
+        assert_eq!(
+            sent("update_message", json!({ "channel": "C", "ts": "1", "text": "t" })).url,
+            "https://slack.com/api/chat.update"
+        );
+        assert_eq!(
+            sent("add_reaction", json!({ "channel": "C", "timestamp": "1", "name": "x" })).url,
+            "https://slack.com/api/reactions.add"
+        );
     }
 
     #[test]

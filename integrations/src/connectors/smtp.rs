@@ -149,7 +149,8 @@ impl Connector for Smtp {
     fn request(&self, job: &Job<'_>) -> Result<Outgoing, Wrong> {
         let from = [job.text("from"), job.config.get("from").and_then(Value::as_str).unwrap_or_default()];
         let from = from.into_iter().find(|text| !text.is_empty()).or_else(|| job.secret("from"));
-        let from = from.ok_or_else(|| Wrong::new("BAD_INPUT", "from: is required (neither credential nor connector names one)"))?;
+        let from = from
+            .ok_or_else(|| Wrong::new("BAD_INPUT", "from: is required (neither credential nor connector names one)"))?;
         let people = |name: &str| -> Result<Vec<Mailbox>, Wrong> {
             let all = match job.input.get(name) {
                 Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect(),
@@ -162,7 +163,8 @@ impl Connector for Smtp {
         if recipients.len() > MOST_PEOPLE {
             return Err(Wrong::new("BAD_INPUT", format!("to: a mail has at most {MOST_PEOPLE} recipients")));
         }
-        let broken = |error: &dyn std::fmt::Display| Wrong::new("BAD_INPUT", format!("the mail cannot be written: {error}"));
+        let broken =
+            |error: &dyn std::fmt::Display| Wrong::new("BAD_INPUT", format!("the mail cannot be written: {error}"));
         let message_id = format!("<{}@apiq>", job.reference);
         let mut message = Message::builder().from(sender.clone()).subject(job.text("subject"));
         message = message.message_id(Some(message_id.clone())).date_now();
@@ -310,9 +312,16 @@ mod tests {
             "attachments": [{ "filename": "a.txt", "content": "aGVsbG8=", "contentType": "text/plain" }],
         }));
         let text = String::from_utf8(sent.bytes).unwrap();
-        for part in ["From: APIQ <apiq@example.com>", "To: Ada <ada@example.com>, bob@example.com", "Cc: cy@example.com",
-            "Reply-To: desk@example.com", "multipart/mixed", "multipart/alternative", "filename=\"a.txt\"", "Message-ID: <ref-1@apiq>"]
-        {
+        for part in [
+            "From: APIQ <apiq@example.com>",
+            "To: Ada <ada@example.com>, bob@example.com",
+            "Cc: cy@example.com",
+            "Reply-To: desk@example.com",
+            "multipart/mixed",
+            "multipart/alternative",
+            "filename=\"a.txt\"",
+            "Message-ID: <ref-1@apiq>",
+        ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
         assert!(!text.contains("eve@"), "{text}");
@@ -323,7 +332,14 @@ mod tests {
 
     #[test]
     fn nothing_that_would_become_a_header_gets_through() {
-        for address in ["a@b.test\r\nBcc: x@y.test", "a@b.test\nx", "a@b.test\0", "\"a\r\nb\" <a@b.test>", "no address", "a@b.test, c@d.test"] {
+        for address in [
+            "a@b.test\r\nBcc: x@y.test",
+            "a@b.test\nx",
+            "a@b.test\0",
+            "\"a\r\nb\" <a@b.test>",
+            "no address",
+            "a@b.test, c@d.test",
+        ] {
             let input = json!({ "to": ["ok@example.com", address], "subject": "s", "text": "t" });
             assert_eq!(faults(input, Caps::default()), ["to[1]"], "{address:?}");
         }
@@ -331,7 +347,16 @@ mod tests {
             "attachments": [{ "filename": "a\r\nb", "content": "!", "contentType": "text/plain\r\nX: y" }, { "filename": "../x", "content": "aGVsbG8=" }] });
         assert_eq!(
             faults(input, Caps::default()),
-            ["text", "from", "replyTo", "subject", "attachments[0].filename", "attachments[0].contentType", "attachments[0].content", "attachments[1].filename"]
+            [
+                "text",
+                "from",
+                "replyTo",
+                "subject",
+                "attachments[0].filename",
+                "attachments[0].contentType",
+                "attachments[0].content",
+                "attachments[1].filename"
+            ]
         );
     }
 
@@ -347,7 +372,8 @@ mod tests {
 
     #[test]
     fn a_password_is_not_sent_in_the_open() {
-        let fields = |data: Value| Smtp.check_credential(&object(data)).into_iter().map(|f| f.field).collect::<Vec<_>>();
+        let fields =
+            |data: Value| Smtp.check_credential(&object(data)).into_iter().map(|f| f.field).collect::<Vec<_>>();
         let open = |host: &str| json!({ "host": host, "port": 25, "tls": "none", "username": "u", "password": "p" });
         assert_eq!(fields(open("mail.test")), ["tls"]);
         assert_eq!(fields(open("127.0.0.1")), [""; 0]);

@@ -1,10 +1,10 @@
 //! Stripe: customers, invoices and payments. Forms with brackets, and an idempotency key with everything that writes.
 
+use ::http::Method;
 use domain::{
     connector::kind::{Action, ConnectorType, Repeat},
     error::FieldError,
 };
-use ::http::Method;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -53,7 +53,8 @@ fn object(description: &str) -> Value {
 impl Connector for Stripe {
     fn kind(&self) -> ConnectorType {
         let customer = json!({ "type": "string", "minLength": 1, "description": "Id: cus_…" });
-        let currency = json!({ "type": "string", "pattern": "^[a-zA-Z]{3}$", "description": "Three letters of ISO 4217." });
+        let currency =
+            json!({ "type": "string", "pattern": "^[a-zA-Z]{3}$", "description": "Three letters of ISO 4217." });
         let amount = json!({ "type": "integer", "description": "In the currency's smallest unit: cents." });
         ConnectorType {
             name: "stripe",
@@ -78,19 +79,37 @@ impl Connector for Stripe {
                 },
             }),
             actions: vec![
-                creates("create_customer", "Create a customer", "POST /v1/customers.", &[], json!({
-                    "email": { "type": "string" }, "name": { "type": "string" }, "phone": { "type": "string" },
-                })),
-                creates("create_invoice", "Create an invoice", "POST /v1/invoices: a draft.", &["customer"], json!({
-                    "customer": customer, "currency": currency, "autoAdvance": { "type": "boolean" },
-                    "collectionMethod": { "enum": ["charge_automatically", "send_invoice"] },
-                    "daysUntilDue": { "type": "integer", "minimum": 0 },
-                })),
-                creates("create_invoice_item", "Add an item to an invoice", "POST /v1/invoiceitems.", &["customer"], json!({
-                    "customer": customer, "amount": amount, "currency": currency,
-                    "invoice": { "type": "string", "description": "Id: in_…; the customer's next one when absent." },
-                    "quantity": { "type": "integer", "minimum": 1 },
-                })),
+                creates(
+                    "create_customer",
+                    "Create a customer",
+                    "POST /v1/customers.",
+                    &[],
+                    json!({
+                        "email": { "type": "string" }, "name": { "type": "string" }, "phone": { "type": "string" },
+                    }),
+                ),
+                creates(
+                    "create_invoice",
+                    "Create an invoice",
+                    "POST /v1/invoices: a draft.",
+                    &["customer"],
+                    json!({
+                        "customer": customer, "currency": currency, "autoAdvance": { "type": "boolean" },
+                        "collectionMethod": { "enum": ["charge_automatically", "send_invoice"] },
+                        "daysUntilDue": { "type": "integer", "minimum": 0 },
+                    }),
+                ),
+                creates(
+                    "create_invoice_item",
+                    "Add an item to an invoice",
+                    "POST /v1/invoiceitems.",
+                    &["customer"],
+                    json!({
+                        "customer": customer, "amount": amount, "currency": currency,
+                        "invoice": { "type": "string", "description": "Id: in_…; the customer's next one when absent." },
+                        "quantity": { "type": "integer", "minimum": 1 },
+                    }),
+                ),
                 creates(
                     "create_payment_intent",
                     "Create a payment intent",
@@ -232,17 +251,22 @@ mod tests {
         assert_eq!(body(&request), "email=a@b.test;metadata[order]=7;address[city]=Köln;");
         assert!(request.headers.contains(&("Idempotency-Key".into(), "k1".into())));
         assert!(request.headers.contains(&("Authorization".into(), "Bearer sk_1".into())));
-        let intent = json!({ "amount": 1999, "currency": "eur", "paymentMethodTypes": ["card", "sepa_debit"], "confirm": true });
+        let intent =
+            json!({ "amount": 1999, "currency": "eur", "paymentMethodTypes": ["card", "sepa_debit"], "confirm": true });
         let request = sent("create_payment_intent", intent, Some("k2"));
         assert_eq!(request.url, "https://api.stripe.com/v1/payment_intents");
-        let expected = "amount=1999;currency=eur;payment_method_types[0]=card;payment_method_types[1]=sepa_debit;confirm=true;";
+        let expected =
+            "amount=1999;currency=eur;payment_method_types[0]=card;payment_method_types[1]=sepa_debit;confirm=true;";
         let sorted = |text: &str| {
             let mut parts: Vec<_> = text.split(';').map(str::to_owned).collect();
             parts.sort();
             parts
         };
         assert_eq!(sorted(&body(&request)), sorted(expected));
-        assert_eq!(sent("create_invoice", json!({ "customer": "cus_1" }), None).url, "https://api.stripe.com/v1/invoices");
+        assert_eq!(
+            sent("create_invoice", json!({ "customer": "cus_1" }), None).url,
+            "https://api.stripe.com/v1/invoices"
+        );
         let item = json!({ "customer": "cus_1", "amount": 5, "currency": "eur" });
         assert_eq!(sent("create_invoice_item", item, None).url, "https://api.stripe.com/v1/invoiceitems");
     }
@@ -270,7 +294,8 @@ mod tests {
     #[test]
     fn refusals_have_stripes_own_word() {
         let read = |status, body: Value| Stripe.read("create_customer", &answered(status, body)).unwrap_err();
-        let declined = read(402, json!({ "error": { "type": "card_error", "code": "card_declined", "message": "4242" } }));
+        let declined =
+            read(402, json!({ "error": { "type": "card_error", "code": "card_declined", "message": "4242" } }));
         assert_eq!((declined.code.as_str(), declined.like), ("STRIPE_CARD_DECLINED", 402));
         assert!(!declined.message.contains("4242"));
         let busy = read(409, json!({ "error": { "code": "idempotency_key_in_use" } }));

@@ -42,13 +42,7 @@ impl Held {
 impl Egress {
     /// Checks host and port, looks the name up once, checks every address, waits for a turn, and connects to the first
     /// of the checked addresses that answers. `host` is a name or a literal address, IPv6 in brackets or not.
-    pub async fn dial(
-        &self,
-        host: &str,
-        port: u16,
-        scope: Scope,
-        timeout: Duration,
-    ) -> Result<Dialled, EgressError> {
+    pub async fn dial(&self, host: &str, port: u16, scope: Scope, timeout: Duration) -> Result<Dialled, EgressError> {
         let url = self.check_host(host, port)?;
         // Never sent: it carries what admission asks about.
         let asked = OutboundRequest::get(url.as_str()).scope(scope).timeout(timeout);
@@ -116,7 +110,9 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let open = || EgressPolicy { allow_loopback: true, ..EgressPolicy::default() };
-        for host in ["127.0.0.1", "localhost", "2130706433", "0x7f000001", "127.1", "::1", "[::1]", "[::ffff:127.0.0.1]"] {
+        for host in
+            ["127.0.0.1", "localhost", "2130706433", "0x7f000001", "127.1", "::1", "[::1]", "[::ffff:127.0.0.1]"]
+        {
             let closed = dial(EgressPolicy::default(), host, port).await.err().unwrap();
             assert!(matches!(closed, EgressError::BlockedAddress { .. }), "{host}: {closed}");
         }
@@ -138,7 +134,8 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_leads_inside_is_closed() {
         let script = Script::new(&[&["93.184.216.34", "10.0.0.7"]]);
-        let egress = Egress::with_lookup(EgressPolicy::default(), super::super::Lookup::Scripted(script), vec![]).unwrap();
+        let egress =
+            Egress::with_lookup(EgressPolicy::default(), super::super::Lookup::Scripted(script), vec![]).unwrap();
         let closed = egress.dial("mail.test", 25, Scope::default(), Duration::from_secs(5)).await.err().unwrap();
         assert_eq!(closed, EgressError::BlockedAddress { host: "mail.test".into() });
     }
