@@ -114,8 +114,7 @@ impl Connector for Http {
                 }
             }
         }
-        let safe = input.text("method").is_none_or(|method| ["GET", "HEAD"].contains(&method)) && !input.has("method");
-        if safe && input.has("body") {
+        if input.has("body") && !input.has("method") {
             faults.push(FieldError::new("method", "is required with a body"));
         }
         if input.text("contentType").is_some_and(|kind| kind.chars().any(char::is_control)) {
@@ -327,10 +326,10 @@ mod tests {
         let of = |input: Input<'_>| {
             Http.check("request", &input, &Caps::default()).into_iter().map(|f| f.field).collect::<Vec<_>>()
         };
-        assert_eq!(of(Input::unevaluated(&input)), ["headers.Authorization", "headers.a b", "headers.X-A", "method"]);
+        assert_eq!(of(Input::unevaluated(&input)), ["headers.Authorization", "headers.X-A", "headers.a b", "method"]);
         assert_eq!(
             of(Input::rendered(&input)),
-            ["headers.Authorization", "headers.a b", "headers.X-A", "headers.X-B", "method"]
+            ["headers.Authorization", "headers.X-A", "headers.X-B", "headers.a b", "method"]
         );
     }
 
