@@ -1,0 +1,105 @@
+//! Slack's and Stripe's real documents, served by Prism: requests that they do not allow are refused there.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::connectors::{credential, step};
+use crate::prism::{installed, serve};
+use crate::support::{Server, specs};
+use crate::workflows::step as of;
+
+/// Slack's document is of the time when the token travelled in a header of its own, and wants that header with every
+/// call; today's API takes `Authorization` alone, which the same document declares as its security scheme.
+fn with_todays_token(text: &str) -> String {
+    let mut document: Value = serde_json::from_str(text).unwrap();
+    for item in document["paths"].as_object_mut().unwrap().values_mut() {
+        for operation in item.as_object_mut().unwrap().values_mut() {
+            if let Some(parameters) = operation["parameters"].as_array_mut() {
+                parameters.retain(|parameter| parameter["name"] != "token");
+            }
+        }
+    }
+    document.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slack_as_prism_serves_it() {
+    let Some(specs) = specs::folder() else { return };
+    let Some(program) = tokio::task::spawn_blocking(installed).await.unwrap() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let document = folder.path().join("slack.json");
+    fs::write(&document, with_todays_token(&fs::read_to_string(specs.join("slack-web-v2.json")).unwrap())).unwrap();
+    let prism = serve(&program, &document, folder.path(), "/api.test").await;
+    let server = Server::start().await;
+    let maria = server.account("maria").await;
+    let client = &maria.client;
+    let slack = credential(client, "slack", json!({ "token": "xoxb-1", "baseUrl": prism.url })).await;
+    let blocks = json!([{ "type": "section", "text": { "type": "mrkdwn", "text": "*sold*" } }]);
+    let workflow = json!({ "name": "slack", "steps": [
+        step("say", "slack", "send_message", &slack, json!({
+            "channel": "C1", "text": "hello", "blocks": blocks, "threadTs": "1503435956.000247", "unfurlLinks": false,
+            "unfurlMedia": true, "mrkdwn": true, "username": "APIQ", "iconEmoji": ":robot_face:", "replyBroadcast": false,
+        })),
+        step("fix", "slack", "update_message", &slack,
+             json!({ "channel": "{{ steps.say.output.channel }}", "ts": "{{ steps.say.output.ts }}", "text": "new" })),
+        step("react", "slack", "add_reaction", &slack,
+             json!({ "channel": "C1", "timestamp": "{{ steps.say.output.ts }}", "name": "tada" })),
+    ] });
+    let workflow = client.workflow(workflow).await;
+    let execution = client.execute(&workflow, json!({})).await;
+    assert_eq!(execution["status"], "completed", "{execution}");
+    assert!(of(&execution, "say")["output"]["ts"].is_string(), "{execution}");
+    let body = json!({ "connectorType": "slack", "name": "Slack", "credentialId": slack });
+    let connector = client.post("/connectors", body).await.data(201);
+    let tested = client.post(&format!("/connectors/{}/test", connector["id"].as_str().unwrap()), json!({})).await;
+    assert_eq!(tested.data(200)["status"], "success", "{}", tested.text);
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stripe_as_prism_serves_it() {
+    let Some(specs) = specs::folder() else { return };
+    let Some(program) = tokio::task::spawn_blocking(installed).await.unwrap() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let prism = serve(&program, &specs.join("stripe-spec3.yaml"), folder.path(), "/v1/balance").await;
+    let server = Server::start().await;
+    let maria = server.account("maria").await;
+    let client = &maria.client;
+    let stripe = credential(client, "stripe", json!({ "apiKey": "sk_test_1", "baseUrl": prism.url })).await;
+    let act = |id: &str, action: &str, input: Value| {
+        let mut step = step(id, "stripe", action, &stripe, input);
+        step["retry"] = json!({ "maxAttempts": 1 });
+        step
+    };
+    let workflow = json!({ "name": "stripe", "steps": [
+        act("customer", "create_customer", json!({
+            "email": "ada@example.com", "name": "Ada", "phone": "+49 30 1", "description": "d", "metadata": { "order": 7 },
+            "more": { "address": { "city": "Köln", "country": "DE" }, "preferred_locales": ["de"] } })),
+        act("invoice", "create_invoice", json!({
+            "customer": "cus_1", "collectionMethod": "send_invoice", "daysUntilDue": 14, "autoAdvance": false, "currency": "eur" })),
+        act("item", "create_invoice_item", json!({
+            "customer": "cus_1", "amount": 1999, "currency": "eur", "invoice": "in_1", "description": "one" })),
+        act("intent", "create_payment_intent", json!({
+            "amount": 1999, "currency": "eur", "customer": "cus_1", "paymentMethodTypes": ["card"], "confirm": false,
+            "receiptEmail": "ada@example.com", "metadata": { "order": "7" } })),
+        act("read", "retrieve_customer", json!({ "customer": "cus_1" })),
+    ] });
+    let workflow = client.workflow(workflow).await;
+    let execution = client.execute(&workflow, json!({})).await;
+    assert_eq!(execution["status"], "completed", "{execution}");
+    for (id, object) in [("customer", "customer"), ("invoice", "invoice"), ("intent", "payment_intent")] {
+        assert_eq!(of(&execution, id)["output"]["object"], object, "{id}: {}", of(&execution, id));
+    }
+    let body = json!({ "connectorType": "stripe", "name": "Stripe", "credentialId": stripe });
+    let connector = client.post("/connectors", body).await.data(201);
+    let tested = client.post(&format!("/connectors/{}/test", connector["id"].as_str().unwrap()), json!({})).await;
+    assert_eq!(tested.data(200)["status"], "success", "{}", tested.text);
+
+    // What the document does not allow is refused by Prism, and shown as such.
+    let bad = act("bad", "create_customer", json!({ "more": { "balance": "much" } }));
+    let workflow = client.workflow(json!({ "name": "bad", "steps": [bad] })).await;
+    let refused = client.execute(&workflow, json!({})).await;
+    assert_eq!(refused["status"], "failed", "{refused}");
+    server.finish().await;
+}
