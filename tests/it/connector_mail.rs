@@ -72,7 +72,7 @@ impl MailServer {
                 ? done(null, {{ user: 'u' }}) : done(new Error('no')),
               onData: (stream, s, done) => {{ let text = ''; stream.on('data', d => text += d);
                 stream.on('end', () => {{ taken.push({{ text, secure: s.secure, to: s.envelope.rcptTo.map(r => r.address) }}); done(); }}); }},
-            }}).listen({port}, '127.0.0.1');
+            }}).on('error', () => {{}}).listen({port}, '127.0.0.1');
             http.createServer((q, a) => a.end(JSON.stringify(taken))).listen({web}, '127.0.0.1');"#,
             module = modules.join("smtp-server"),
         );

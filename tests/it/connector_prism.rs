@@ -1,6 +1,7 @@
 //! Slack's and Stripe's real documents, served by Prism: requests that they do not allow are refused there.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -30,7 +31,7 @@ async fn slack_as_prism_serves_it() {
     let folder = tempfile::tempdir().unwrap();
     let document = folder.path().join("slack.json");
     fs::write(&document, with_todays_token(&fs::read_to_string(specs.join("slack-web-v2.json")).unwrap())).unwrap();
-    let prism = serve(&program, &document, folder.path(), "/api.test").await;
+    let prism = serve(&program, &document, folder.path(), "/api.test", false).await;
     let server = Server::start().await;
     let maria = server.account("maria").await;
     let client = &maria.client;
@@ -50,6 +51,11 @@ async fn slack_as_prism_serves_it() {
     let execution = client.execute(&workflow, json!({})).await;
     assert_eq!(execution["status"], "completed", "{execution}");
     assert!(of(&execution, "say")["output"]["ts"].is_string(), "{execution}");
+    // Some of the document's examples break its own schemas; what we sent does not.
+    for step in execution["steps"].as_array().unwrap() {
+        let violations = step["headers"]["sl-violations"].as_str().unwrap_or_default();
+        assert!(!violations.contains("\"request\""), "{step}");
+    }
     let body = json!({ "connectorType": "slack", "name": "Slack", "credentialId": slack });
     let connector = client.post("/connectors", body).await.data(201);
     let tested = client.post(&format!("/connectors/{}/test", connector["id"].as_str().unwrap()), json!({})).await;
@@ -57,12 +63,36 @@ async fn slack_as_prism_serves_it() {
     server.finish().await;
 }
 
+const BALANCE: &str = "/v1/balance";
+
+/// Prism takes minutes to unfold the schemas of Stripe's answers. What is looked at here are requests, which lie in the
+/// document as they are: some paths of it, with plain answers.
+const REDUCE: &str = r#"
+const [yaml, from, to, ...paths] = process.argv.slice(1), fs = require('fs');
+const document = require(yaml).parse(fs.readFileSync(from, 'utf8'));
+document.paths = Object.fromEntries(paths.map(path => [path, document.paths[path]]));
+const schema = { type: 'object' }, example = { id: 'id_1', object: 'thing' };
+for (const item of Object.values(document.paths)) for (const operation of Object.values(item)) {
+  operation.responses = { 200: { description: 'ok', content: { 'application/json': { schema, example } } } };
+}
+document.components = { securitySchemes: document.components.securitySchemes };
+fs.writeFileSync(to, JSON.stringify(document));
+"#;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stripe_as_prism_serves_it() {
     let Some(specs) = specs::folder() else { return };
     let Some(program) = tokio::task::spawn_blocking(installed).await.unwrap() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let prism = serve(&program, &specs.join("stripe-spec3.yaml"), folder.path(), "/v1/balance").await;
+    let document = folder.path().join("stripe.json");
+    let paths =
+        ["/v1/customers", "/v1/customers/{customer}", "/v1/invoices", "/v1/invoiceitems", "/v1/payment_intents"];
+    let yaml = program.parent().unwrap().join("../@stoplight/yaml");
+    let mut reduce = Command::new("node");
+    reduce.args(["-e", REDUCE]).arg(yaml).arg(specs.join("stripe-spec3.yaml")).arg(&document).args(paths).arg(BALANCE);
+    let reduced = reduce.output().unwrap();
+    assert!(reduced.status.success(), "{}", String::from_utf8_lossy(&reduced.stderr));
+    let prism = serve(&program, &document, folder.path(), BALANCE, true).await;
     let server = Server::start().await;
     let maria = server.account("maria").await;
     let client = &maria.client;
@@ -88,9 +118,6 @@ async fn stripe_as_prism_serves_it() {
     let workflow = client.workflow(workflow).await;
     let execution = client.execute(&workflow, json!({})).await;
     assert_eq!(execution["status"], "completed", "{execution}");
-    for (id, object) in [("customer", "customer"), ("invoice", "invoice"), ("intent", "payment_intent")] {
-        assert_eq!(of(&execution, id)["output"]["object"], object, "{id}: {}", of(&execution, id));
-    }
     let body = json!({ "connectorType": "stripe", "name": "Stripe", "credentialId": stripe });
     let connector = client.post("/connectors", body).await.data(201);
     let tested = client.post(&format!("/connectors/{}/test", connector["id"].as_str().unwrap()), json!({})).await;
@@ -100,6 +127,6 @@ async fn stripe_as_prism_serves_it() {
     let bad = act("bad", "create_customer", json!({ "more": { "balance": "much" } }));
     let workflow = client.workflow(json!({ "name": "bad", "steps": [bad] })).await;
     let refused = client.execute(&workflow, json!({})).await;
-    assert_eq!(refused["status"], "failed", "{refused}");
+    assert_eq!((&refused["status"], &refused["error"]["code"]), (&json!("failed"), &json!("HTTP_422")), "{refused}");
     server.finish().await;
 }
