@@ -66,7 +66,8 @@ async fn slack_as_prism_serves_it() {
 const BALANCE: &str = "/v1/balance";
 
 /// Prism takes minutes to unfold the schemas of Stripe's answers. What is looked at here are requests, which lie in the
-/// document as they are: some paths of it, with plain answers.
+/// document as they are: some paths of it, with plain answers. It also takes an object of a form that was not sent for one
+/// without its fields: those that must have some are left out, and none is sent.
 const REDUCE: &str = r#"
 const [yaml, from, to, ...paths] = process.argv.slice(1), fs = require('fs');
 const document = require(yaml).parse(fs.readFileSync(from, 'utf8'));
@@ -74,6 +75,11 @@ document.paths = Object.fromEntries(paths.map(path => [path, document.paths[path
 const schema = { type: 'object' }, example = { id: 'id_1', object: 'thing' };
 for (const item of Object.values(document.paths)) for (const operation of Object.values(item)) {
   operation.responses = { 200: { description: 'ok', content: { 'application/json': { schema, example } } } };
+  for (const { schema: form, encoding } of Object.values(operation.requestBody?.content ?? {})) {
+    for (const [name, field] of Object.entries(form.properties ?? {})) {
+      if (JSON.stringify(field).includes('"required"')) { delete form.properties[name]; delete encoding?.[name]; }
+    }
+  }
 }
 document.components = { securitySchemes: document.components.securitySchemes };
 fs.writeFileSync(to, JSON.stringify(document));

@@ -178,7 +178,9 @@ async fn connectors(client: &Client, attacks: &[String], tally: &mut Tally) {
     };
     let steps: Vec<Value> = (0..attacks.len()).map(step).collect();
     let workflow = client.workflow(json!({ "name": "connector attacks", "steps": steps })).await;
-    let execution = client.execute(&workflow, json!({ "urls": attacks })).await;
+    // A NUL is refused with the input.
+    let urls: Vec<String> = attacks.iter().map(|url| url.replace('\0', "\u{1}")).collect();
+    let execution = client.execute(&workflow, json!({ "urls": urls })).await;
     for (n, url) in attacks.iter().enumerate() {
         let name = format!("s{n}");
         let step = execution["steps"].as_array().unwrap().iter().find(|step| step["id"] == name).unwrap();

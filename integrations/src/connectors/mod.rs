@@ -18,6 +18,8 @@ mod smtp;
 mod stripe;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tutorial;
 
 use domain::connector::kind::ConnectorType;
 use serde_json::{Map, Value};
