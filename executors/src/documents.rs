@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
-use domain::{connection::DocumentVia, ids::WorkspaceId};
+use domain::{
+    connection::{DocumentVia, origin},
+    ids::WorkspaceId,
+};
 use event_store::{CacheBounds, CachedDocument, DocumentCache, FetchedDocument};
 use integrations::egress::{Egress, EgressError, OutboundRequest, OutboundResponse};
 
@@ -60,14 +63,15 @@ impl Documents {
         Self { egress, cache, options }
     }
 
-    /// The document at a URL. No credentials are sent.
+    /// The document at a URL. No credentials are sent. `origins` are the only ones that it may come from.
     pub async fn fetch(
         &self,
         workspace: WorkspaceId,
         url: &str,
         freshness: Freshness,
+        origins: Option<&[String]>,
     ) -> Result<Document, Unreachable> {
-        self.fetch_part(workspace, url, freshness, self.options.max_bytes).await
+        self.fetch_part(workspace, url, freshness, origins, self.options.max_bytes).await
     }
 
     /// The same, of `most` bytes at the most.
@@ -76,10 +80,17 @@ impl Documents {
         workspace: WorkspaceId,
         url: &str,
         freshness: Freshness,
+        origins: Option<&[String]>,
         most: u64,
     ) -> Result<Document, Unreachable> {
         let most = most.min(self.options.max_bytes);
-        let document = self.document(workspace, url, freshness, most).await?;
+        let document = self.document(workspace, url, freshness, origins, most).await?;
+        // What the cache holds may have come by a redirect that was allowed then.
+        if let Some(origins) = origins
+            && !origin(&document.url).is_some_and(|origin| origins.contains(&origin))
+        {
+            return Err(Unreachable("the document comes from a host that no admin has approved".into()));
+        }
         // What the cache holds may be larger than there is room for now.
         if document.bytes.len() as u64 > most {
             return Err(Unreachable(format!("the document has more than {most} bytes")));
@@ -92,6 +103,7 @@ impl Documents {
         workspace: WorkspaceId,
         url: &str,
         freshness: Freshness,
+        origins: Option<&[String]>,
         most: u64,
     ) -> Result<Document, Unreachable> {
         // What may not be called is not answered from the cache either.
@@ -104,7 +116,7 @@ impl Documents {
             return Ok(Document { bytes, url: entry.final_url.clone(), via: DocumentVia::Cache });
         }
         let known = entry.filter(|e| e.etag.is_some() || e.last_modified.is_some());
-        let mut answer = self.ask(url, known.as_ref(), most).await?;
+        let mut answer = self.ask(url, known.as_ref(), origins, most).await?;
         if answer.status == 304
             && let Some(entry) = known
         {
@@ -113,16 +125,23 @@ impl Documents {
                 return Ok(Document { bytes, url: entry.final_url, via: DocumentVia::NotModified });
             }
             // It went out of the cache meanwhile.
-            answer = self.ask(url, None, most).await?;
+            answer = self.ask(url, None, origins, most).await?;
         }
         self.take(workspace, url, answer).await
     }
 
-    async fn ask(&self, url: &str, known: Option<&CachedDocument>, most: u64) -> Result<OutboundResponse, Unreachable> {
+    async fn ask(
+        &self,
+        url: &str,
+        known: Option<&CachedDocument>,
+        origins: Option<&[String]>,
+        most: u64,
+    ) -> Result<OutboundResponse, Unreachable> {
         let mut request = OutboundRequest::get(url)
             .header("Accept", ACCEPT)
             .timeout(self.options.timeout)
             .retries(2)
+            .origins(origins.map(<[String]>::to_vec))
             .max_response_bytes(most);
         if let Some(etag) = known.and_then(|k| k.etag.as_ref()) {
             request = request.header("If-None-Match", etag);

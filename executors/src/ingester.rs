@@ -160,26 +160,20 @@ impl Ingester {
         let freshness = if connection.refreshes == 0 { Freshness::Cached } else { Freshness::Revalidated };
         let gate = connection::gate(&self.app, workspace, &[]).await;
         let gate = gate.map_err(|_| Refused::of("It cannot be told now which hosts are approved."))?;
-        let own = match &connection.source {
-            SpecSource::Url { url } => origin(url),
-            _ => None,
-        };
-        let approved = |host: &String| {
-            own.as_ref() == Some(host) || gate.approved.contains(host) || connection.approvals.approved.contains(host)
-        };
-        let blocked = |url: &str| match connection.approvals.blocks(url) {
-            Some(why) => Some(format!("it is not fetched: {why}")),
-            None if gate.required && !origin(url).is_some_and(|host| approved(&host)) => {
-                Some("it is not fetched: no admin has approved its host".to_owned())
-            }
-            None => None,
+        let origins = connection.document_origins(&gate);
+        let blocked = |url: &str| {
+            let open = |origins: &Vec<String>| origin(url).is_some_and(|origin| origins.contains(&origin));
+            let closed = origins.as_ref().is_some_and(|origins| !open(origins));
+            closed.then(|| {
+                connection.approvals.blocks(url).unwrap_or_else(|| "no admin has approved its host".to_owned())
+            })
         };
         let (bytes, origin, stored, via) = match &connection.source {
             SpecSource::Url { url } => {
-                if let Some(why) = connection.approvals.blocks(url) {
+                if let Some(why) = blocked(url) {
                     return Err(Refused::of(format!("The document is not fetched: {why}.")));
                 }
-                let fetched = self.documents.fetch(workspace, url, freshness).await;
+                let fetched = self.documents.fetch(workspace, url, freshness, origins.as_deref()).await;
                 let document = fetched.map_err(|e| Refused { unreachable: true, ..Refused::of(e.to_string()) })?;
                 (document.bytes, Origin { url: Some(document.url), root: None }, None, document.via)
             }
@@ -190,11 +184,12 @@ impl Ingester {
             }
             SpecSource::None => return Err(Refused::of("The connection has no document.")),
         };
+        let (origins, blocked) = (origins.as_deref(), &blocked);
         let part = |url: String, most: usize| async move {
             if let Some(why) = blocked(&url) {
-                return Err(why);
+                return Err(format!("it is not fetched: {why}"));
             }
-            let fetched = self.documents.fetch_part(workspace, &url, freshness, most as u64).await;
+            let fetched = self.documents.fetch_part(workspace, &url, freshness, origins, most as u64).await;
             fetched.map(|document| document.bytes).map_err(|unreachable| unreachable.0)
         };
         let read = gather(bytes, origin, stored.is_none(), self.limits.clone(), part).await;

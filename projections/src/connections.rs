@@ -184,6 +184,8 @@ impl View for Connections {
             "connection.ingestion_failed",
             "connection.tested",
             "connection.private_range_noted",
+            "connection.host_approval_required",
+            "connection.host_approval_lifted",
             "connection.approval_requested",
             "connection.host_approved",
             "connection.host_rejected",
@@ -382,7 +384,9 @@ fn change(row: &mut ConnectionView, event: &ConnectionEvent, at: DateTime<Utc>) 
             row.health_changed_at = Some(*changed_at);
         }
         ConnectionEvent::PrivateRangeNoted { hosts } => row.private.extend(hosts.iter().cloned()),
-        ConnectionEvent::ApprovalRequested { .. }
+        ConnectionEvent::HostApprovalRequired { .. }
+        | ConnectionEvent::HostApprovalLifted { .. }
+        | ConnectionEvent::ApprovalRequested { .. }
         | ConnectionEvent::HostApproved { .. }
         | ConnectionEvent::HostRejected { .. } => row.approvals.evolve(event),
         ConnectionEvent::Created { .. } | ConnectionEvent::Deleted {} | ConnectionEvent::CredentialRead { .. } => {

@@ -54,6 +54,7 @@ pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<Tes
                 connection: id,
                 base_url,
                 credential_base: connection.credential_base,
+                origins: connection.approvals.allowed(),
                 auth: connection.auth,
                 movable: connection.wanted.is_some(),
                 secret,

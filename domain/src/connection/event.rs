@@ -165,6 +165,11 @@ events! {
         },
         /// A host is in a private range: a note, not a refusal.
         "connection.private_range_noted" v "1" = PrivateRangeNoted { hosts: Vec<String> },
+        /// From here on only hosts that are approved are called. `known` are so already: approved for the workspace, or
+        /// called before the organization asked for approvals.
+        "connection.host_approval_required" v "1" = HostApprovalRequired { known: Vec<String> },
+        /// The organization asks for approvals no more.
+        "connection.host_approval_lifted" v "1" = HostApprovalLifted {},
         /// Hosts that nobody has approved: nothing is called there before somebody does.
         "connection.approval_requested" v "1" = ApprovalRequested { hosts: Vec<String> },
         "connection.host_approved" v "1" = HostApproved { hosts: Vec<String> },

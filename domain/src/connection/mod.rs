@@ -247,7 +247,9 @@ impl Connection {
                 self.standing = Standing { health: to, since: Some(changed_at), worked };
             }
             ConnectionEvent::Tested { ok, .. } => self.standing.worked |= ok,
-            ConnectionEvent::ApprovalRequested { .. }
+            ConnectionEvent::HostApprovalRequired { .. }
+            | ConnectionEvent::HostApprovalLifted { .. }
+            | ConnectionEvent::ApprovalRequested { .. }
             | ConnectionEvent::HostApproved { .. }
             | ConnectionEvent::HostRejected { .. }
             | ConnectionEvent::CredentialRead { .. } => {}

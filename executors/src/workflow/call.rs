@@ -59,6 +59,8 @@ pub(super) struct Target {
     pub unmet: Option<String>,
     /// How the connection's calls went lately.
     pub standing: Standing,
+    /// The only origins that may be called, where an organization approves them.
+    pub origins: Option<Vec<String>>,
 }
 
 impl Target {
@@ -148,11 +150,11 @@ pub(super) async fn target(
         Ok(Sending::Nothing) => Vec::new(),
         Ok(Sending::Parts(parts)) => parts,
     };
-    let standing = connection.standing;
+    let (standing, origins) = (connection.standing, connection.approvals.allowed());
     let unmet = (connection.auth == AuthScheme::None).then(|| needs.map(security::in_words)).flatten();
     let unmet = unmet.filter(|words| !words.is_empty());
     if parts.is_empty() {
-        return Ok(Ok(Target { base_url, parts, credential: None, unmet, standing }));
+        return Ok(Ok(Target { base_url, parts, credential: None, unmet, standing, origins }));
     }
     let Some(id) = connection.credential else {
         return Ok(Err(error("CREDENTIAL_MISSING", "The connection has no credential: store one.")));
@@ -167,7 +169,7 @@ pub(super) async fn target(
     if stored.is_expired(app.now()) {
         return Ok(Err(error("CREDENTIAL_EXPIRED", "The connection's credential has expired: store a new value.")));
     }
-    Ok(Ok(Target { base_url, parts, credential: Some((id, stored.version)), unmet, standing }))
+    Ok(Ok(Target { base_url, parts, credential: Some((id, stored.version)), unmet, standing, origins }))
 }
 
 pub(super) fn retry_of(definition: &Definition, step_id: &str) -> Retry {
@@ -260,6 +262,7 @@ fn request(
     let method = call.method.parse().map_err(|_| error("BAD_METHOD", "The method is not known."))?;
     let mut request = OutboundRequest::new(method, url)
         .timeout(Duration::from_millis(attempt.timeout_ms))
+        .origins(target.origins.clone())
         .max_response_bytes(MAX_ANSWER);
     let has = |name: &str| call.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
     if !has("accept") {
