@@ -21,6 +21,7 @@ pub fn request(method: &str, path: &str) -> Option<Value> {
         }),
         ("patch", "/connections/{id}") => json!({ "name": "CRM, production", "authConfig": { "value": "a new key" } }),
         ("post", "/connections/{id}/refresh") => json!({}),
+        ("post", "/connections/{id}/approve") => json!({ "hosts": ["https://crm.example.com"] }),
         ("post", "/connections/{id}/reject") => json!({ "reason": "not a partner of ours" }),
         ("post", "/connectors") => {
             json!({ "connectorType": "slack", "name": "Team chat", "credentialId": CREDENTIAL, "config": {} })

@@ -12,7 +12,7 @@ use serde_json::Value;
 use vault::ReadReceipt;
 
 use crate::{
-    App, Context, Failure, Outcome,
+    App, Context, Failure, Outcome, connection,
     ports::{ConnectorTest, TestReport},
     unit::{self, Unit, change, fresh},
 };
@@ -112,12 +112,14 @@ pub async fn test(app: &App, context: &Context, id: ConnectorId) -> Outcome<Test
         None => {
             let random = app.new_id::<uuid::Uuid>().as_u64_pair().1;
             let trace = traceparent(context.request.traceparent.as_deref(), context.correlation_id(), random);
+            let gate = connection::gate(app, workspace, &[]).await?;
             let target = ConnectorTest {
                 workspace,
                 connector: id,
                 connector_type: connector.connector_type,
                 config: connector.config,
                 credential: value,
+                origins: gate.required.then_some(gate.approved),
                 traceparent: trace,
             };
             app.ports().connectors.test(target).await

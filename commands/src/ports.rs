@@ -101,6 +101,8 @@ pub struct ConnectorTest {
     pub config: Value,
     /// The opened data, as JSON.
     pub credential: Option<SecretString>,
+    /// The only origins that may be called, where an organization approves them.
+    pub origins: Option<Vec<String>>,
     /// Of the call: the trace of whoever asks for the test.
     pub traceparent: String,
 }

@@ -77,6 +77,7 @@ impl Connectors for ConnectorPort {
                 traceparent: &target.traceparent,
                 timeout: TIMEOUT,
                 scope,
+                origins: target.origins,
             })
             .await;
         let title = self.runner.kind(&target.connector_type).map_or("the service", |kind| kind.title);
@@ -128,6 +129,7 @@ fn problem_with(error: &EgressError) -> &'static str {
         EgressError::BlockedAddress { .. } | EgressError::BlockedPort { .. } | EgressError::BlockedScheme { .. } => {
             "blocked"
         }
+        EgressError::NotApproved { .. } => "not_approved",
         _ => "unreachable",
     }
 }

@@ -49,3 +49,66 @@ impl RenderedAction {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        execution::{Effect, Execution, ExecutionStatus, Rendered, Run, next_effects},
+        expression::Values,
+        ids::ExecutionId,
+        workflow::{Definition, action::Actions, check},
+    };
+
+    /// What is asked of the outside: the input, whether it may be repeated, and whether a key goes along.
+    fn asked(repeat: Repeat, idempotency: &str, method: &str) -> (Map<String, Value>, bool, bool) {
+        let config = json!({ "connectorType": "some", "action": "act", "method": method, "n": "{{ input.n + 1 }}" });
+        let step = json!({ "id": "a", "type": "connector", "idempotency": idempotency, "config": config });
+        let definition = Definition::parse(&json!({ "steps": [step] })).unwrap();
+        let binding = ActionBinding { connector_type: "some".into(), action: "act".into(), repeat };
+        let actions = Actions::from([("a".to_owned(), binding)]);
+        let bindings = check::check(&definition, &Default::default(), &actions).unwrap();
+        let now = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let state = Execution { status: ExecutionStatus::Running, started_at: Some(now), ..Execution::default() };
+        let (values, abandoned) = (Values::new(&json!({ "n": 1 })), BTreeSet::new());
+        let run = Run {
+            id: ExecutionId::default(),
+            definition: &definition,
+            bindings: &bindings,
+            state: &state,
+            values: &values,
+            abandoned: &abandoned,
+            now,
+        };
+        match next_effects(&run).remove(0) {
+            Effect::Call { call: Rendered::Action(action), idempotency_key, repeatable, .. } => {
+                (action.input, repeatable, idempotency_key.is_some())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_what_may_be_repeated_is_repeated() {
+        for (repeat, idempotency, method, repeatable, keyed) in [
+            (Repeat::Safe, "auto", "POST", true, false),
+            (Repeat::Keyed, "auto", "POST", true, true),
+            (Repeat::Keyed, "none", "POST", false, false),
+            (Repeat::Natural, "auto", "POST", true, false),
+            (Repeat::Natural, "none", "POST", false, false),
+            (Repeat::Never, "auto", "GET", false, false),
+            (Repeat::ByMethod, "auto", "get", true, false),
+            (Repeat::ByMethod, "auto", "POST", false, true),
+            (Repeat::ByMethod, "key", "POST", true, true),
+            (Repeat::ByMethod, "none", "POST", false, false),
+        ] {
+            let (input, may, key) = asked(repeat, idempotency, method);
+            assert_eq!((may, key), (repeatable, keyed), "{repeat:?} {idempotency} {method}");
+            assert_eq!(input["n"], 2, "expressions are evaluated, and keep their type");
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use commands::{App, Context, Failure};
+use commands::{App, Context, Failure, connection};
 use domain::{
     call::CallFacts,
     connector::Connector,
@@ -17,7 +17,7 @@ use domain::{
 };
 use integrations::{
     connectors::{Answer, Call, Failed, Job, Ran},
-    egress::Scope,
+    egress::{EgressError, Scope},
 };
 use serde_json::{Map, Value, json};
 use vault::{ReadReceipt, VaultError};
@@ -50,6 +50,8 @@ pub(super) struct ActionAttempt {
 pub(super) struct ActionTarget {
     pub credential: Option<(CredentialId, i32)>,
     pub config: Map<String, Value>,
+    /// The only origins that may be called, where an organization approves them.
+    pub origins: Option<Vec<String>>,
 }
 
 impl ActionTarget {
@@ -80,7 +82,9 @@ pub(super) async fn target(
         credential = credential.or(connector.credential);
         config = connector.config.as_object().cloned().unwrap_or_default();
     }
-    let Some(id) = credential else { return Ok(Ok(ActionTarget { credential: None, config })) };
+    let gate = connection::gate(app, workspace, &[]).await?;
+    let origins = gate.required.then_some(gate.approved);
+    let Some(id) = credential else { return Ok(Ok(ActionTarget { credential: None, config, origins })) };
     let loaded = app.store().load::<Credential>(id.0).await?;
     let stored = loaded.state;
     if loaded.workspace != Some(workspace.0) || !stored.is_live() {
@@ -92,7 +96,7 @@ pub(super) async fn target(
     if stored.is_expired(app.now()) {
         return Ok(Err(error("CREDENTIAL_EXPIRED", "The step's credential has expired: store a new value.")));
     }
-    Ok(Ok(ActionTarget { credential: Some((id, stored.version)), config }))
+    Ok(Ok(ActionTarget { credential: Some((id, stored.version)), config, origins }))
 }
 
 /// Does it. Always gives an outcome: what goes wrong here is one.
@@ -140,6 +144,7 @@ async fn run(executor: &Executor, context: &Context, attempt: &ActionAttempt) ->
         traceparent: &attempt.traceparent,
         timeout: Duration::from_millis(attempt.timeout_ms),
         scope: Scope { workspace: Some(workspace), connector: Some(owner), ..Scope::default() },
+        origins: target.origins.clone(),
     };
     Ok(executor.connectors.run(call).await)
 }
@@ -161,7 +166,10 @@ fn judge(executor: &Executor, attempt: &ActionAttempt, ran: Ran) -> (Result, Opt
             Result::Failed { error, value: Some(value_of(refused.answer)), status, retry_at }
         }
         Err(Failed::Egress(failure)) => {
-            let (code, class) = classify(&failure, attempt.repeatable);
+            let (code, class) = match failure {
+                EgressError::NotApproved { .. } => ("HOST_NOT_APPROVED", CallFailure::Final),
+                _ => classify(&failure, attempt.repeatable),
+            };
             let words = words(executor, &failure);
             match decide(executor, attempt, class, failure.retry_in().map(seconds)) {
                 Verdict::OutcomeUnknown => Result::Unknown { reason: words },

@@ -70,8 +70,19 @@ impl From<smtp::Error> for Broken {
 }
 
 impl Mail {
-    pub(super) async fn send(self, egress: &Egress, scope: Scope, timeout: Duration) -> Ran {
+    /// `origins`: the only ones that may be called. A mail server has none of its own: its host must be among theirs.
+    pub(super) async fn send(
+        self,
+        egress: &Egress,
+        scope: Scope,
+        timeout: Duration,
+        origins: Option<&[String]>,
+    ) -> Ran {
         let began = Instant::now();
+        if origins.is_some_and(|origins| !self.is_approved(egress, origins)) {
+            let error = EgressError::NotApproved { host: self.host.clone() };
+            return Ran { result: Err(Failed::Egress(error)), call: Some(self.facts(None, began, 0)) };
+        }
         let deadline = tokio::time::Instant::now() + timeout;
         let dialled = match egress.dial(&self.host, self.port, scope, timeout).await {
             Ok(dialled) => dialled,
@@ -162,6 +173,13 @@ impl Mail {
         let name = ServerName::try_from(self.bare_host().to_owned()).map_err(|error| Broken::Tls(error.to_string()))?;
         let secured = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
         secured.map_err(|error| Broken::Tls(error.to_string()))
+    }
+
+    /// Hosts are compared as the parser reads them that decides where to connect.
+    fn is_approved(&self, egress: &Egress, origins: &[String]) -> bool {
+        let Ok(own) = egress.check_host(&self.host, self.port) else { return false };
+        let same = |origin: &String| url::Url::parse(origin).is_ok_and(|origin| origin.host() == own.host());
+        origins.iter().any(same)
     }
 
     fn bare_host(&self) -> &str {

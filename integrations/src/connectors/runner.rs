@@ -32,6 +32,8 @@ pub struct Call<'a> {
     pub traceparent: &'a str,
     pub timeout: Duration,
     pub scope: Scope,
+    /// The only origins that may be called, where an organization approves them.
+    pub origins: Option<Vec<String>>,
 }
 
 impl Runner {
@@ -161,7 +163,7 @@ impl Runner {
         let mut secrets = redact::secrets_of(&kind.credential, call.job.credential);
         secrets.extend(connector.derived_secrets(call.job.credential));
         let mut ran = match outgoing {
-            Outgoing::Mail(mail) => mail.send(&self.egress, call.scope, call.timeout).await,
+            Outgoing::Mail(mail) => mail.send(&self.egress, call.scope, call.timeout, call.origins.as_deref()).await,
             Outgoing::Http(request) => self.http(request, call, read).await,
         };
         ran.call = ran.call.map(|facts| redact::facts(facts, &secrets));
@@ -197,6 +199,7 @@ impl Runner {
         let holder = call.scope.connector.map(|owner| Uuid::new_v5(&owner, begun.host.as_bytes()));
         let scope = Scope { connector: holder, ..call.scope };
         let request = request.timeout(call.timeout).max_response_bytes(MAX_ANSWER).scope(scope);
+        let request = request.origins(call.origins.clone());
         let started = std::time::Instant::now();
         match self.egress.send(request).await {
             Err(error) => {
