@@ -144,6 +144,9 @@ fn unusable(app: &App, stored: &Credential, connector_type: &str) -> Option<&'st
     if !stored.is_live() {
         return Some("The connector's credential was deleted: give it another one.");
     }
+    if stored.is_erased() {
+        return Some("The connector's credential was destroyed: store it again.");
+    }
     if stored.is_expired(app.now()) {
         return Some("The connector's credential has expired: store a new value.");
     }

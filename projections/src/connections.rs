@@ -389,9 +389,10 @@ fn change(row: &mut ConnectionView, event: &ConnectionEvent, at: DateTime<Utc>) 
         | ConnectionEvent::ApprovalRequested { .. }
         | ConnectionEvent::HostApproved { .. }
         | ConnectionEvent::HostRejected { .. } => row.approvals.evolve(event),
-        ConnectionEvent::Created { .. } | ConnectionEvent::Deleted {} | ConnectionEvent::CredentialRead { .. } => {
-            return;
-        }
+        ConnectionEvent::Created { .. }
+        | ConnectionEvent::Deleted {}
+        | ConnectionEvent::CredentialRead { .. }
+        | ConnectionEvent::DocumentsFetched { .. } => return,
     }
     row.updated_at = at;
 }

@@ -148,10 +148,10 @@ fn sample(path: &str, things: &BTreeMap<&'static str, String>) -> Value {
         ("/chat/execute", _) => json!({ "planId": things["plan"], "planHash": "x", "input": {} }),
         (_, "execute") => json!({ "input": {} }),
         (_, "resolve") => json!({ "outcome": "failed" }),
-        (
-            _,
-            "test" | "refresh" | "approve" | "reject" | "current" | "cancel" | "resend" | "pause" | "resume" | "retry",
-        ) => json!({}),
+        (_, "approve") => json!({ "hosts": ["http://127.0.0.1:9"] }),
+        (_, "test" | "refresh" | "reject" | "current" | "cancel" | "resend" | "pause" | "resume" | "retry") => {
+            json!({})
+        }
         ("/credentials", _) => json!({ "name": "x", "type": "slack", "data": { "token": "y" } }),
         ("/credentials/{id}", _) => json!({ "data": { "token": "y" } }),
         ("/connectors", _) => json!({ "connectorType": "http", "name": "x" }),

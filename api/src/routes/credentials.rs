@@ -37,7 +37,7 @@ listing! {
     pub struct CredentialList sorted by "createdAt,updatedAt,name" {
         "type" = "string", "Kinds by comma: api_key, api_keys, bearer, basic, mtls, custom, document, secret, or a type of connector.";
         "connectionId" = "id:conn", "Of this connection.";
-        "status" = "some:active,deleted,destroyed", "The active ones without it.";
+        "status" = "some:active,deleted,destroyed", "Those that were not deleted without it.";
         "search" = "string", "Part of the name.";
     }
 }
@@ -70,7 +70,7 @@ impl From<CredentialView> for CredentialJson {
             name: view.name,
             kind: view.kind,
             connection_id: view.connection_id.map(|id| id.to_string()),
-            is_active: true,
+            is_active: view.status == "active",
             current_version: view.current_version,
             created_at: view.created_at.into(),
             updated_at: view.updated_at.into(),
@@ -239,12 +239,6 @@ impl CredentialsApi {
         let id = id.typed("id")?;
         let expected = permit.expected_version()?;
         let present = find(&permit, id).await?;
-        if expected.is_some_and(|expected| expected != present.version) {
-            return Err(Problem::new(
-                Code::Conflict,
-                "If-Match names another version of this credential; read it again.",
-            ));
-        }
         let PatchCredentialBody { data, expires_at, never_expires } = body.0;
         let mut faults = Faults::default();
         if data.is_some() && KINDS.contains(&present.kind.as_str()) {
@@ -263,7 +257,7 @@ impl CredentialsApi {
         faults.into_result()?;
         let expires_at = if never { Some(None) } else { expires_at.map(|time| Some(time.0)) };
         let update = secret::Update { value: data.as_ref().map(sealed), expires_at };
-        let done = secret::update(permit.app(), permit.context(), id, update).await?;
+        let done = secret::update(permit.app(), permit.context(), id, expected, update).await?;
         stored(&permit, id, done.at, "Credential updated.").await
     }
 

@@ -2,117 +2,26 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use commands::{
-    App, Claim, Context, Failure, Outcome, Settings,
-    ports::{
-        AddressCheck, CertificateCheck, CertificateFacts, ConnectionTester, ConnectorTest, Connectors, Match, PlanAsk,
-        PlanFailure, PlanProposal, Planner, Ports, TestReport, TestTarget,
-    },
+    App, Claim, Context, Failure, Outcome,
     unit::{Unit, change, fresh},
 };
 use domain::{
     aggregate::Decider,
     connection::{AuthScheme, Connection, ConnectionCommand, ConnectionEvent, SpecSource},
-    connector::kind::ConnectorType,
-    error::{Code, FieldError},
+    error::Code,
     execution::{Execution, ExecutionCommand, ExecutionEvent, StepRef},
     ids::{WorkflowId, WorkspaceId},
     operation::SpecProblem,
     sealed::{Sealed, Stored},
     workflow::{Status, Workflow, WorkflowCommand, WorkflowPatch},
 };
-use event_store::{EventStore, Options};
-use secrecy::SecretString;
-use serde_json::{Map, Value};
 use uuid::Uuid;
-use vault::{MasterKey, Vault};
 
-use crate::postgres::Database;
-
-/// The outside, which no command here asks.
-struct Nobody;
-
-#[async_trait]
-impl AddressCheck for Nobody {
-    async fn is_private(&self, _: &str) -> bool {
-        false
-    }
-
-    fn check(&self, url: &str) -> Result<(), String> {
-        Err(format!("{url} is outside"))
-    }
-}
-
-impl CertificateCheck for Nobody {
-    fn check(&self, _: &str, _: &SecretString) -> Result<CertificateFacts, Vec<FieldError>> {
-        Err(Vec::new())
-    }
-}
-
-#[async_trait]
-impl ConnectionTester for Nobody {
-    async fn test(&self, _: TestTarget) -> TestReport {
-        TestReport { message: "nobody tests".into(), ..TestReport::default() }
-    }
-}
-
-#[async_trait]
-impl Connectors for Nobody {
-    fn types(&self) -> &[ConnectorType] {
-        &[]
-    }
-
-    fn check_input(&self, _: &str, _: &str, _: &Map<String, Value>, _: &str) -> Vec<FieldError> {
-        Vec::new()
-    }
-
-    fn check_credential(&self, _: &str, _: &Value, _: &str) -> Vec<FieldError> {
-        Vec::new()
-    }
-
-    fn check_config(&self, _: &str, _: &Value, _: &str) -> Vec<FieldError> {
-        Vec::new()
-    }
-
-    async fn test(&self, _: ConnectorTest) -> TestReport {
-        TestReport { message: "nobody tests".into(), ..TestReport::default() }
-    }
-}
-
-#[async_trait]
-impl Planner for Nobody {
-    async fn plan(&self, _: PlanAsk) -> Result<PlanProposal, PlanFailure> {
-        Err(PlanFailure::Nothing("nobody plans".into()))
-    }
-
-    async fn search(&self, _: WorkspaceId, _: &str, _: usize) -> Result<Vec<Match>, PlanFailure> {
-        Ok(Vec::new())
-    }
-}
-
-/// A node of an installation.
-async fn node(database: &Database) -> App {
-    let pool = database.pool("apiq_writer").await;
-    // The same on each node: 32 zero bytes.
-    let master = MasterKey::from_base64(&format!("{}=", "A".repeat(43)).into()).unwrap();
-    let vault = Vault::open(pool.clone(), master).await.unwrap();
-    let store = EventStore::open(pool, Options::default()).await.unwrap();
-    let ports = Ports {
-        planner: Arc::new(Nobody),
-        tester: Arc::new(Nobody),
-        addresses: Arc::new(Nobody),
-        certificates: Arc::new(Nobody),
-        connectors: Arc::new(Nobody),
-    };
-    App::new(store, vault, Settings::default(), ports)
-}
-
-const WORKSPACE: WorkspaceId = WorkspaceId(Uuid::from_u128(7));
-
-fn context() -> Context {
-    Context::system("test", WORKSPACE, Uuid::from_u128(1))
-}
+use crate::{
+    node::{context, node},
+    postgres::Database,
+};
 
 /// A new stream by one command, and this node's cache holds it.
 async fn made<A: Decider>(app: &App, command: A::Command) -> Uuid {

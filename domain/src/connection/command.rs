@@ -81,6 +81,10 @@ pub enum ConnectionCommand {
     Reject {
         reason: Option<String>,
     },
+    /// The requests that an ingestion has made, whatever came of it.
+    RecordFetches {
+        calls: Vec<CallFacts>,
+    },
     FailIngestion {
         number: u32,
         errors: Vec<SpecProblem>,
@@ -112,6 +116,9 @@ pub enum ConnectionCommand {
     },
     Delete,
 }
+
+/// Requests of one ingestion that are kept in the log; of further ones the number.
+const FETCHES_SHOWN: usize = 50;
 
 pub(super) fn decide(state: &Connection, command: ConnectionCommand) -> Result<Vec<ConnectionEvent>, Rejection> {
     use ConnectionCommand::*;
@@ -159,6 +166,12 @@ pub(super) fn decide(state: &Connection, command: ConnectionCommand) -> Result<V
             events.extend(resolved);
             events.extend(asked);
             Ok(events)
+        }
+        RecordFetches { calls } if calls.is_empty() => Ok(vec![]),
+        RecordFetches { mut calls } => {
+            let more = u32::try_from(calls.len().saturating_sub(FETCHES_SHOWN)).unwrap_or(u32::MAX);
+            calls.truncate(FETCHES_SHOWN);
+            Ok(vec![ConnectionEvent::DocumentsFetched { calls, more }])
         }
         Approve { hosts } => approval::approve(state, hosts),
         Reject { reason } => approval::reject(state, reason),

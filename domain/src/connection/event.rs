@@ -157,6 +157,13 @@ events! {
             via: Option<DocumentVia>,
         },
         "connection.spec_unchanged" v "1" = SpecUnchanged { spec_hash: String, via: DocumentVia },
+        /// What was asked of the servers of its documents. Repetitions by the client are counted in the call.
+        "connection.documents_fetched" v "1" = DocumentsFetched {
+            calls: Vec<CallFacts>,
+            /// Calls beyond those listed.
+            #[serde(default, skip_serializing_if = "is_zero")]
+            more: u32,
+        },
         "connection.ingestion_failed" v "1" = IngestionFailed {
             errors: Vec<SpecProblem>,
             /// There was no document to read; `errors` say why.

@@ -247,7 +247,8 @@ impl Connection {
                 self.standing = Standing { health: to, since: Some(changed_at), worked };
             }
             ConnectionEvent::Tested { ok, .. } => self.standing.worked |= ok,
-            ConnectionEvent::HostApprovalRequired { .. }
+            ConnectionEvent::DocumentsFetched { .. }
+            | ConnectionEvent::HostApprovalRequired { .. }
             | ConnectionEvent::HostApprovalLifted { .. }
             | ConnectionEvent::ApprovalRequested { .. }
             | ConnectionEvent::HostApproved { .. }
@@ -260,6 +261,10 @@ impl Connection {
 fn trimmed(base: &str) -> String {
     base.trim_end_matches('/').to_owned()
 }
+
+/// Said wherever a credential would leave its host.
+pub const BOUND: &str = "The credential was stored for another host and goes nowhere else: if this host is \
+                         right, store the credential again.";
 
 /// Host and port of a URL, for people: where something goes.
 pub fn host_of(url: &str) -> Option<String> {

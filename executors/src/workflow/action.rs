@@ -93,6 +93,10 @@ pub(super) async fn target(
     if stored.kind != action.connector_type {
         return Ok(Err(error("CREDENTIAL_UNUSABLE", "The credential is of another type than the connector.")));
     }
+    if stored.is_erased() {
+        let message = "The step's credential was destroyed: store it again.";
+        return Ok(Err(error("CREDENTIAL_UNREADABLE", message)));
+    }
     if stored.is_expired(app.now()) {
         return Ok(Err(error("CREDENTIAL_EXPIRED", "The step's credential has expired: store a new value.")));
     }
