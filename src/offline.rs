@@ -4,8 +4,14 @@ use std::sync::Arc;
 
 use commands::{App, ports::Ports};
 use event_store::{DatabaseRole, EventStore, Options, connect_pool};
-use executors::{addresses::Addresses, certificates::Certificates, planner::WorkspacePlanner, tester::Tester};
-use integrations::egress::{Egress, EgressPolicy};
+use executors::{
+    addresses::Addresses, certificates::Certificates, connectors::ConnectorPort, planner::WorkspacePlanner,
+    tester::Tester,
+};
+use integrations::{
+    connectors::{Caps, Runner},
+    egress::{Egress, EgressPolicy},
+};
 use projections::SystemReads;
 use vault::{MasterKeys, Vault};
 
@@ -19,8 +25,9 @@ pub async fn app(url: &str, masters: MasterKeys) -> anyhow::Result<App> {
     let ports = Ports {
         planner: planner.clone(),
         tester: Arc::new(Tester(egress.clone())),
-        addresses: Arc::new(Addresses(egress)),
+        addresses: Arc::new(Addresses(egress.clone())),
         certificates: Arc::new(Certificates),
+        connectors: Arc::new(ConnectorPort::new(Runner::new(egress, Caps::default()))),
     };
     let app = App::new(store, vault, commands::Settings::default(), ports);
     planner.join(app.clone());

@@ -6,10 +6,11 @@ use anyhow::Context as _;
 use commands::{App, ports::Ports};
 use event_store::{CacheBounds, DatabaseRole, EventStore, Options, connect_pool};
 use executors::{
-    Liveness, Node, Roles, addresses::Addresses, certificates::Certificates, documents::DocumentOptions,
-    planner::WorkspacePlanner, tester::Tester,
+    Liveness, Node, Roles, addresses::Addresses, certificates::Certificates, connectors::ConnectorPort,
+    documents::DocumentOptions, planner::WorkspacePlanner, tester::Tester,
 };
 use integrations::{
+    connectors::{Caps, Runner},
     egress::{Egress, EgressPolicy},
     openapi::Limits,
     planner::ModelConfig,
@@ -110,11 +111,14 @@ pub async fn wire(settings: &Settings, engines: &Engines, listener: &TcpListener
     let handle = metrics.as_ref().map(Exposition::handle);
     let sampler = Sampler { pools, store: store.clone(), reads: system.clone(), egress: egress.clone(), handle };
     let planner = Arc::new(WorkspacePlanner::new(system.clone(), model(settings)));
+    let caps = Caps { attachment_bytes: settings.mail_attachments_max_bytes };
+    let connectors = Runner::new(egress.clone(), caps);
     let ports = Ports {
         planner: planner.clone(),
         tester: Arc::new(Tester(egress.clone())),
         addresses: Arc::new(Addresses(egress.clone())),
         certificates: Arc::new(Certificates),
+        connectors: Arc::new(ConnectorPort::new(connectors.clone())),
     };
     let limit = usize::try_from(settings.spec_max_bytes).unwrap_or(usize::MAX);
     let command_settings = commands::Settings {
@@ -133,6 +137,7 @@ pub async fn wire(settings: &Settings, engines: &Engines, listener: &TcpListener
     let node = Node {
         app: app.clone(),
         egress,
+        connectors,
         nats,
         liveness,
         reads: system,

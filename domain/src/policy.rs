@@ -15,6 +15,10 @@ pub enum Permission {
     ConnectionTest,
     /// Of hosts that wait for it.
     ConnectionApprove,
+    ConnectorRead,
+    ConnectorWrite,
+    /// Makes a call with the real credential.
+    ConnectorTest,
     OrganizationRead,
     OrganizationWrite,
     CredentialRead,
@@ -39,7 +43,7 @@ pub enum Permission {
 }
 
 impl Permission {
-    pub const ALL: [Permission; 25] = [
+    pub const ALL: [Permission; 28] = [
         Permission::SelfRead,
         Permission::ApiKeyRead,
         Permission::ApiKeyWrite,
@@ -47,6 +51,9 @@ impl Permission {
         Permission::ConnectionWrite,
         Permission::ConnectionTest,
         Permission::ConnectionApprove,
+        Permission::ConnectorRead,
+        Permission::ConnectorWrite,
+        Permission::ConnectorTest,
         Permission::OrganizationRead,
         Permission::OrganizationWrite,
         Permission::CredentialRead,
@@ -77,6 +84,9 @@ impl Permission {
             Permission::ConnectionWrite => "connection:write",
             Permission::ConnectionTest => "connection:test",
             Permission::ConnectionApprove => "connection:approve",
+            Permission::ConnectorRead => "connector:read",
+            Permission::ConnectorWrite => "connector:write",
+            Permission::ConnectorTest => "connector:test",
             Permission::OrganizationRead => "organization:read",
             Permission::OrganizationWrite => "organization:write",
             Permission::CredentialRead => "credential:read",
@@ -106,7 +116,8 @@ pub fn allows(role: Role, permission: Permission) -> bool {
     match permission {
         SelfRead => true,
         ConnectionRead | WorkflowRead | ExecutionRead | OrganizationRead => true,
-        CredentialRead | WebhookRead => true,
+        CredentialRead | WebhookRead | ConnectorRead => true,
+        ConnectorWrite | ConnectorTest => matches!(role, Owner | Admin | Manager | Member),
         ConnectionWrite | ConnectionTest | WorkflowWrite => matches!(role, Owner | Admin | Manager | Member),
         WorkflowExecute | ExecutionControl | PlanWrite => matches!(role, Owner | Admin | Manager | Member),
         CredentialWrite | WebhookWrite => matches!(role, Owner | Admin | Manager),
@@ -123,6 +134,7 @@ pub fn read_of(subscription: &str) -> Permission {
         Some("workflow") => Permission::WorkflowRead,
         Some("execution") => Permission::ExecutionRead,
         Some("connection") => Permission::ConnectionRead,
+        Some("connector") => Permission::ConnectorRead,
         Some("webhook") => Permission::WebhookRead,
         Some("api_key") => Permission::ApiKeyRead,
         _ => Permission::LogRead,

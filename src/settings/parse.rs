@@ -49,6 +49,9 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             egress_wait_seconds: self.read("APIQ_EGRESS_WAIT_SECONDS", |t| within(t, 1, 300)).unwrap_or(10),
             egress_breaker_failures: self.read("APIQ_EGRESS_BREAKER_FAILURES", |t| within(t, 0, 100_000)).unwrap_or(20)
                 as usize,
+            mail_attachments_max_bytes: self
+                .read("APIQ_MAIL_ATTACHMENTS_MAX_BYTES", |t| within(t, 0, 1024 * 1024 * 1024))
+                .unwrap_or(10 * 1024 * 1024) as usize,
             log: self.read("APIQ_LOG", log_filter).unwrap_or_else(|| DEFAULT_LOG.into()),
             log_format: self.read("APIQ_LOG_FORMAT", log_format).unwrap_or(LogFormat::Text),
             metrics_listen: self.read("APIQ_METRICS_LISTEN", metrics_listen),

@@ -112,6 +112,11 @@ pub const SETTINGS: &[Setting] = &[
                workspace's calls of a host are held back, 15 seconds at first. 0 switches that off.",
     },
     Setting {
+        name: "APIQ_MAIL_ATTACHMENTS_MAX_BYTES",
+        default: "10485760 (10 MiB)",
+        help: "Bytes that the attachments of one mail of the SMTP connector may have together, decoded.",
+    },
+    Setting {
         name: "APIQ_LOG",
         default: "info,sqlx=warn,async_nats=warn,poem=warn",
         help: "Log filter: a level (error, warn, info, debug, trace), or module=level pairs, comma-separated.",

@@ -6,6 +6,7 @@ mod audit;
 mod auth;
 mod chat;
 mod connections;
+mod connectors;
 mod credentials;
 mod execution_view;
 mod executions;
@@ -37,6 +38,7 @@ pub type Api = (
     ),
     organizations::OrganizationsApi,
     (secrets::SecretsApi, secret_life::SecretLifeApi, credentials::CredentialsApi, keys::KeysApi),
+    connectors::ConnectorsApi,
     workflows::WorkflowsApi,
     executions::ExecutionsApi,
     chat::ChatApi,
@@ -58,6 +60,7 @@ pub fn api() -> Api {
         ),
         organizations::OrganizationsApi,
         (secrets::SecretsApi, secret_life::SecretLifeApi, credentials::CredentialsApi, keys::KeysApi),
+        connectors::ConnectorsApi,
         workflows::WorkflowsApi,
         executions::ExecutionsApi,
         chat::ChatApi,
@@ -91,6 +94,8 @@ pub(crate) enum Tag {
     ApiKeys,
     /// Authenticated instances of APIs, and the operations their documents describe.
     Connections,
+    /// Services that need no API document: Slack, mail, Stripe, Discord, any HTTP API.
+    Connectors,
     /// What an organization decides for all its workspaces.
     Organizations,
     /// The vault: values go in and are never returned.

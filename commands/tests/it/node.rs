@@ -6,13 +6,14 @@ use async_trait::async_trait;
 use commands::{
     App, Context, Settings,
     ports::{
-        AddressCheck, CertificateCheck, CertificateFacts, ConnectionTester, Match, PlanAsk, PlanFailure, PlanProposal,
-        Planner, Ports, TestReport, TestTarget,
+        AddressCheck, CertificateCheck, CertificateFacts, ConnectionTester, ConnectorTest, Connectors, Match, PlanAsk,
+        PlanFailure, PlanProposal, Planner, Ports, TestReport, TestTarget,
     },
 };
-use domain::{error::FieldError, ids::WorkspaceId};
+use domain::{connector::kind::ConnectorType, error::FieldError, ids::WorkspaceId};
 use event_store::{EventStore, Options};
 use secrecy::SecretString;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 use vault::{MasterKey, Vault};
 
@@ -46,6 +47,29 @@ impl ConnectionTester for Nobody {
 }
 
 #[async_trait]
+impl Connectors for Nobody {
+    fn types(&self) -> &[ConnectorType] {
+        &[]
+    }
+
+    fn check_input(&self, _: &str, _: &str, _: &Map<String, Value>, _: &str) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    fn check_credential(&self, _: &str, _: &Value, _: &str) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    fn check_config(&self, _: &str, _: &Value, _: &str) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    async fn test(&self, _: ConnectorTest) -> TestReport {
+        TestReport { message: "nobody tests".into(), ..TestReport::default() }
+    }
+}
+
+#[async_trait]
 impl Planner for Nobody {
     async fn plan(&self, _: PlanAsk) -> Result<PlanProposal, PlanFailure> {
         Err(PlanFailure::Nothing("nobody plans".into()))
@@ -68,6 +92,7 @@ pub async fn node(database: &Database) -> App {
         tester: Arc::new(Nobody),
         addresses: Arc::new(Nobody),
         certificates: Arc::new(Nobody),
+        connectors: Arc::new(Nobody),
     };
     App::new(store, vault, Settings::default(), ports)
 }

@@ -7,7 +7,7 @@ use super::{Execution, ExecutionEvent, ExecutionStatus, StepError, StepStatus};
 use crate::{
     call::CallFacts,
     error::{Code, Rejection},
-    ids::{ConnectionId, CredentialId, WorkflowId},
+    ids::{ConnectionId, ConnectorId, CredentialId, WorkflowId},
     sealed::Stored,
 };
 
@@ -23,7 +23,12 @@ pub struct StepRef {
 pub struct CredentialUse {
     pub credential: CredentialId,
     pub version: i32,
-    pub connection: ConnectionId,
+    /// Whose call it is, when it is a connection's.
+    pub connection: Option<ConnectionId>,
+    /// The connector instance, when the step names one.
+    pub connector: Option<ConnectorId>,
+    /// `api_call` or `connector`.
+    pub purpose: &'static str,
     /// Where it goes.
     pub host: Option<String>,
 }
@@ -145,12 +150,13 @@ pub(super) fn decide(state: &Execution, command: ExecutionCommand) -> Result<Vec
                 lease_until,
                 started_at: now,
             }];
-            if let Some(CredentialUse { credential, version, connection, host }) = credential {
+            if let Some(CredentialUse { credential, version, connection, connector, purpose, host }) = credential {
                 events.push(ExecutionEvent::CredentialRead {
                     credential_id: credential,
                     version,
                     connection_id: connection,
-                    purpose: "api_call".to_owned(),
+                    connector_id: connector,
+                    purpose: purpose.to_owned(),
                     key: step.key,
                     attempt,
                     host,
