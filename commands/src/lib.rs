@@ -40,7 +40,7 @@ pub use store_value::store_value;
 pub use stored_credential::sweep;
 use vault::Vault;
 
-use crate::{ports::Ports, specs::Specs, waiters::Waiters};
+use crate::{connection::Gates, ports::Ports, specs::Specs, waiters::Waiters};
 
 /// What an operator can set of the use cases.
 #[derive(Debug, Clone)]
@@ -75,11 +75,13 @@ struct Inner {
     ports: Ports,
     specs: Specs,
     waiters: Waiters,
+    gates: Gates,
 }
 
 impl App {
     pub fn new(store: EventStore, vault: Vault, settings: Settings, ports: Ports) -> Self {
-        Self(Arc::new(Inner { store, vault, settings, ports, specs: Specs::default(), waiters: Waiters::default() }))
+        let (specs, waiters, gates) = Default::default();
+        Self(Arc::new(Inner { store, vault, settings, ports, specs, waiters, gates }))
     }
 
     pub fn store(&self) -> &EventStore {
@@ -96,6 +98,10 @@ impl App {
 
     pub(crate) fn ports(&self) -> &Ports {
         &self.0.ports
+    }
+
+    pub(crate) fn gates(&self) -> &Gates {
+        &self.0.gates
     }
 
     pub(crate) fn specs(&self) -> &Specs {

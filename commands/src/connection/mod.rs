@@ -11,7 +11,8 @@ mod test;
 mod update;
 mod wait;
 
-pub use approval::{approve, gate, reject};
+pub(crate) use approval::Gates;
+pub use approval::{approve, gate, gate_of_late, reject};
 pub use create::{CreateConnection, Upload, create};
 pub use delete::delete;
 use domain::{

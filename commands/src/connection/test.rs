@@ -9,7 +9,7 @@ use domain::{
 };
 use vault::ReadReceipt;
 
-use super::{load, same_origin, target};
+use super::{gate_of_late, load, same_origin, target};
 use crate::{
     App, Context, Outcome,
     ports::{TestReport, TestSecret, TestTarget},
@@ -20,7 +20,8 @@ pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<Tes
     let workspace = context.actor.workspace;
     let connection = load(app, workspace, id).await?.state;
     let base_url = connection.effective_base_url();
-    let mut unable = unable(&connection, base_url.as_deref());
+    let origins = connection.origins(&gate_of_late(app, workspace).await?);
+    let mut unable = unable(&connection, origins.as_deref(), base_url.as_deref());
     let mut version = 0;
     // What is not sent is not read.
     let wanted = connection.credential.filter(|_| unable.is_none() && !connection.auth.parts().is_empty());
@@ -53,7 +54,7 @@ pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<Tes
                 connection: id,
                 base_url,
                 credential_base: connection.credential_base,
-                origins: connection.approvals.allowed(),
+                origins,
                 auth: connection.auth,
                 movable: connection.wanted.is_some(),
                 secret,
@@ -88,8 +89,8 @@ struct Unable {
     message: String,
 }
 
-fn unable(connection: &Connection, base_url: Option<&str>) -> Option<Unable> {
-    let blocked = base_url.and_then(|base| connection.approvals.blocks(base));
+fn unable(connection: &Connection, origins: Option<&[String]>, base_url: Option<&str>) -> Option<Unable> {
+    let blocked = base_url.and_then(|base| connection.closed(origins, base));
     let undecided = connection.undecided().map(|why| format!("It is not decided how to authenticate: {why}."));
     let message = blocked.map(|why| format!("Nothing is called: {why}.")).or(undecided)?;
     Some(Unable { problem: None, message })

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use commands::{App, Context, Failure, connection::same_origin};
+use commands::{
+    App, Context, Failure,
+    connection::{gate_of_late, same_origin},
+};
 use domain::{
     call::CallFacts,
     connection::{
@@ -136,7 +139,8 @@ pub(super) async fn target(
     let Some(base_url) = base else {
         return Ok(Err(error("NO_BASE_URL", "The document names no absolute server: set the connection's baseUrl.")));
     };
-    if let Some(why) = connection.approvals.blocks(&base_url) {
+    let origins = connection.origins(&gate_of_late(app, workspace).await?);
+    if let Some(why) = connection.closed(origins.as_deref(), &base_url) {
         return Ok(Err(error("HOST_NOT_APPROVED", format!("Nothing is called: {why}."))));
     }
     let parts = match connection.sending(needs) {
@@ -148,7 +152,7 @@ pub(super) async fn target(
         Ok(Sending::Nothing) => Vec::new(),
         Ok(Sending::Parts(parts)) => parts,
     };
-    let (standing, origins) = (connection.standing, connection.approvals.allowed());
+    let standing = connection.standing;
     let unmet = (connection.auth == AuthScheme::None).then(|| needs.map(security::in_words)).flatten();
     let unmet = unmet.filter(|words| !words.is_empty());
     if parts.is_empty() {
