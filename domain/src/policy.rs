@@ -19,6 +19,8 @@ pub enum Permission {
     OrganizationWrite,
     CredentialRead,
     CredentialWrite,
+    /// Gives the value itself out.
+    CredentialReveal,
     WorkflowRead,
     WorkflowWrite,
     WorkflowExecute,
@@ -39,7 +41,7 @@ pub enum Permission {
 }
 
 impl Permission {
-    pub const ALL: [Permission; 25] = [
+    pub const ALL: [Permission; 26] = [
         Permission::SelfRead,
         Permission::ApiKeyRead,
         Permission::ApiKeyWrite,
@@ -51,6 +53,7 @@ impl Permission {
         Permission::OrganizationWrite,
         Permission::CredentialRead,
         Permission::CredentialWrite,
+        Permission::CredentialReveal,
         Permission::WorkflowRead,
         Permission::WorkflowWrite,
         Permission::WorkflowExecute,
@@ -81,6 +84,7 @@ impl Permission {
             Permission::OrganizationWrite => "organization:write",
             Permission::CredentialRead => "credential:read",
             Permission::CredentialWrite => "credential:write",
+            Permission::CredentialReveal => "credential:reveal",
             Permission::WorkflowRead => "workflow:read",
             Permission::WorkflowWrite => "workflow:write",
             Permission::WorkflowExecute => "workflow:execute",
@@ -112,6 +116,7 @@ pub fn allows(role: Role, permission: Permission) -> bool {
         CredentialWrite | WebhookWrite => matches!(role, Owner | Admin | Manager),
         ApiKeyRead => matches!(role, Owner | Admin | Auditor),
         ApiKeyWrite | KeyWrite | ConnectionApprove | OrganizationWrite | CacheManage => matches!(role, Owner | Admin),
+        CredentialReveal => matches!(role, Owner | Admin),
         LogRead | StatsRead | ProjectionRead | KeyRead => matches!(role, Owner | Admin | Auditor),
     }
 }

@@ -1,4 +1,5 @@
 //! (empty)
 pub mod egress;
+pub mod oauth;
 pub mod openapi;
 pub mod planner;
