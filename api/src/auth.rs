@@ -133,6 +133,7 @@ grants! {
     OrganizationWrite = "organization:write",
     CredentialRead = "credential:read",
     CredentialWrite = "credential:write",
+    CredentialReveal = "credential:reveal",
     WorkflowRead = "workflow:read",
     WorkflowWrite = "workflow:write",
     WorkflowExecute = "workflow:execute",

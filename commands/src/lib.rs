@@ -14,6 +14,7 @@ pub mod document_cache;
 pub mod execution;
 mod failure;
 pub mod idempotency;
+pub mod oauth;
 pub mod open;
 pub mod operation;
 pub mod organization;
@@ -48,6 +49,8 @@ pub struct Settings {
     pub spec_max_bytes: usize,
     /// For how long a deleted secret can be restored.
     pub secret_retention: TimeDelta,
+    /// Where browsers find this service, without a slash at the end: OAuth providers send people back there.
+    pub public_url: Option<String>,
 }
 
 impl Default for Settings {
@@ -57,6 +60,7 @@ impl Default for Settings {
             refresh_token_life: TimeDelta::days(30),
             spec_max_bytes: 32 * 1024 * 1024,
             secret_retention: TimeDelta::days(7),
+            public_url: None,
         }
     }
 }
@@ -72,11 +76,13 @@ struct Inner {
     ports: Ports,
     specs: Specs,
     waiters: Waiters,
+    renewals: oauth::Renewals,
 }
 
 impl App {
     pub fn new(store: EventStore, vault: Vault, settings: Settings, ports: Ports) -> Self {
-        Self(Arc::new(Inner { store, vault, settings, ports, specs: Specs::default(), waiters: Waiters::default() }))
+        let (specs, waiters, renewals) = Default::default();
+        Self(Arc::new(Inner { store, vault, settings, ports, specs, waiters, renewals }))
     }
 
     pub fn store(&self) -> &EventStore {
@@ -97,6 +103,10 @@ impl App {
 
     pub(crate) fn specs(&self) -> &Specs {
         &self.0.specs
+    }
+
+    pub(crate) fn renewals(&self) -> &oauth::Renewals {
+        &self.0.renewals
     }
 
     /// Who waits for the end of an execution; executors of this node report here.

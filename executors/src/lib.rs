@@ -16,6 +16,7 @@ mod keeper;
 mod lock;
 pub mod nats;
 pub mod node;
+pub mod oauth;
 pub mod planner;
 mod recorded;
 mod refresher;

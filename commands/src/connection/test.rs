@@ -3,65 +3,29 @@
 use domain::{
     connection::{Connection, ConnectionCommand, host_of},
     credential::Credential,
-    ids::ConnectionId,
+    ids::{ConnectionId, CredentialId},
+    oauth::Because,
     trace::traceparent,
 };
-use vault::ReadReceipt;
 
 use super::{load, target};
 use crate::{
-    App, Context, Outcome,
+    App, Context, Failure, Outcome,
+    oauth::{self, Fresh},
     ports::{TestReport, TestSecret, TestTarget},
     unit::change,
 };
 
 pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<TestReport> {
-    let workspace = context.actor.workspace;
-    let connection = load(app, workspace, id).await?.state;
-    let base_url = connection.effective_base_url();
-    let blocked = base_url.as_deref().and_then(|base| connection.approvals.blocks(base));
-    let undecided = connection.undecided().map(|why| format!("It is not decided how to authenticate: {why}."));
-    let mut unable = blocked.map(|why| format!("Nothing is called: {why}.")).or(undecided);
-    let mut version = 0;
-    // What is not sent is not read.
-    let wanted = connection.credential.filter(|_| unable.is_none() && !connection.auth.parts().is_empty());
-    if let Some(credential) = wanted {
-        let stored = app.store().load::<Credential>(credential.0).await?.state;
-        version = stored.version;
-        if stored.is_expired(app.now()) {
-            unable = Some("The credential has expired; store a new one.".to_owned());
-        }
-    }
-    let mut secret = None;
-    if let Some(credential) = wanted.filter(|_| unable.is_none()) {
-        let host = base_url.as_deref().and_then(host_of);
-        let read = |_: &Connection| {
-            let purpose = "connection_test".to_owned();
-            Ok(ConnectionCommand::ReadCredential { credential, version, purpose, host: host.clone() })
-        };
-        let at = change(app, context, target(id), None, read).await?.at;
-        let receipt = ReadReceipt { committed_at: at, credential, version };
-        let value = app.vault().reveal(workspace, &receipt).await?;
-        secret = Some(TestSecret { credential, version, value });
-    }
-    let spec = app.spec_of(&connection).await?;
-    let report = match unable {
-        Some(message) => TestReport { message, ..TestReport::default() },
-        None => {
-            let trace = traceparent(context.request.traceparent.as_deref(), context.correlation_id(), span(app));
-            let target = TestTarget {
-                workspace,
-                connection: id,
-                base_url,
-                credential_base: connection.credential_base,
-                auth: connection.auth,
-                movable: connection.wanted.is_some(),
-                secret,
-                spec,
-                traceparent: Some(trace),
-                now: app.now(),
-            };
-            app.ports().tester.test(target).await
+    let connection = load(app, context.actor.workspace, id).await?.state;
+    let report = match readable(app, context, id, &connection).await? {
+        Err(message) => TestReport { message, ..TestReport::default() },
+        Ok(credential) => {
+            let report = call(app, context, id, &connection, credential).await?;
+            match renewed(app, context, id, &connection, credential, &report).await? {
+                Some(again) => call(app, context, id, &connection, Some(again)).await?,
+                None => report,
+            }
         }
     };
     let now = app.now();
@@ -79,6 +43,87 @@ pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<Tes
     };
     let done = change(app, context, target(id), None, record).await?;
     Ok(done.map(|_| report))
+}
+
+/// The credential and its version, when there is one to send; or why nothing is called, in words.
+async fn readable(
+    app: &App,
+    context: &Context,
+    id: ConnectionId,
+    connection: &Connection,
+) -> Result<Result<Option<(CredentialId, i32)>, String>, Failure> {
+    let base_url = connection.effective_base_url();
+    if let Some(why) = base_url.as_deref().and_then(|base| connection.approvals.blocks(base)) {
+        return Ok(Err(format!("Nothing is called: {why}.")));
+    }
+    if let Some(why) = connection.undecided() {
+        return Ok(Err(format!("It is not decided how to authenticate: {why}.")));
+    }
+    if connection.oauth_client().is_some() {
+        return Ok(match oauth::fresh(app, context, id, Because::Use, None).await? {
+            Fresh::Version(version) => Ok(connection.credential.map(|credential| (credential, version))),
+            other => Err(other.fault().map(|(_, words)| words.to_owned()).unwrap_or_default()),
+        });
+    }
+    // What is not sent is not read.
+    let Some(credential) = connection.credential.filter(|_| !connection.auth.parts().is_empty()) else {
+        return Ok(Ok(None));
+    };
+    let stored = app.store().load::<Credential>(credential.0).await?.state;
+    if stored.is_expired(app.now()) {
+        return Ok(Err("The credential has expired; store a new one.".to_owned()));
+    }
+    Ok(Ok(Some((credential, stored.version))))
+}
+
+/// Another version, where the API has refused the access token and the provider gives a new one.
+async fn renewed(
+    app: &App,
+    context: &Context,
+    id: ConnectionId,
+    connection: &Connection,
+    credential: Option<(CredentialId, i32)>,
+    report: &TestReport,
+) -> Result<Option<(CredentialId, i32)>, Failure> {
+    let Some((credential, seen)) = credential else { return Ok(None) };
+    if report.status != Some(401) || connection.oauth_client().is_none() {
+        return Ok(None);
+    }
+    Ok(match oauth::fresh(app, context, id, Because::Refused, Some(seen)).await? {
+        Fresh::Version(version) if version != seen => Some((credential, version)),
+        _ => None,
+    })
+}
+
+async fn call(
+    app: &App,
+    context: &Context,
+    id: ConnectionId,
+    connection: &Connection,
+    credential: Option<(CredentialId, i32)>,
+) -> Result<TestReport, Failure> {
+    let base_url = connection.effective_base_url();
+    let mut secret = None;
+    if let Some((credential, version)) = credential {
+        let host = base_url.as_deref().and_then(host_of);
+        let value = oauth::reveal(app, context, id, (credential, version), "connection_test", host).await?;
+        secret = Some(TestSecret { credential, version, value });
+    }
+    let spec = app.spec_of(connection).await?;
+    let trace = traceparent(context.request.traceparent.as_deref(), context.correlation_id(), span(app));
+    let target = TestTarget {
+        workspace: context.actor.workspace,
+        connection: id,
+        base_url,
+        credential_base: connection.credential_base.clone(),
+        auth: connection.auth.clone(),
+        movable: connection.wanted.is_some(),
+        secret,
+        spec,
+        traceparent: Some(trace),
+        now: app.now(),
+    };
+    Ok(app.ports().tester.test(target).await)
 }
 
 /// The half of an id that is random.

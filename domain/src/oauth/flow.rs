@@ -6,7 +6,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::Endpoints;
+use super::{Endpoints, OauthClient};
 use crate::{
     actor::ActorKind,
     aggregate::aggregate,
@@ -23,6 +23,7 @@ events! {
     pub enum OauthFlowEvent {
         "oauth.authorization_started" v "1" = Started {
             connection_id: ConnectionId,
+            client: OauthClient,
             /// As they are asked: settings that change meanwhile change nothing of this.
             endpoints: Endpoints,
             scopes: Vec<String>,
@@ -38,8 +39,8 @@ events! {
             actor_id: String,
             expires_at: DateTime<Utc>,
         },
-        /// The link was opened: the browser that did so is the one.
-        "oauth.link_opened" v "1" = LinkOpened { browser_hash: String },
+        /// The link was opened: the browser that did so is the one, with a state and a verifier of its own.
+        "oauth.link_opened" v "1" = LinkOpened { browser_hash: String, state_hash: String, verifier: Sealed<String> },
         /// The answer came back: whatever comes of it, the state is used up.
         "oauth.state_used" v "1" = StateUsed {},
         "oauth.authorization_completed" v "1" = Completed { scopes: Vec<String> },
@@ -50,6 +51,7 @@ events! {
 #[derive(Debug, Clone)]
 pub struct Start {
     pub connection: ConnectionId,
+    pub client: OauthClient,
     pub endpoints: Endpoints,
     pub scopes: Vec<String>,
     pub redirect_uri: String,
@@ -68,6 +70,8 @@ pub enum OauthFlowCommand {
     OpenLink {
         link_hash: String,
         browser_hash: String,
+        state_hash: String,
+        verifier: Sealed<String>,
         now: DateTime<Utc>,
     },
     /// What a callback presents. `redirect_uri` is the address that was called.
@@ -88,6 +92,7 @@ pub enum OauthFlowCommand {
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct OauthFlow {
     pub connection: Option<ConnectionId>,
+    pub client: OauthClient,
     pub endpoints: Endpoints,
     pub scopes: Vec<String>,
     pub redirect_uri: String,
@@ -108,6 +113,7 @@ impl OauthFlow {
         match event {
             OauthFlowEvent::Started {
                 connection_id,
+                client,
                 endpoints,
                 scopes,
                 redirect_uri,
@@ -121,6 +127,7 @@ impl OauthFlow {
             } => {
                 *self = Self {
                     connection: Some(connection_id),
+                    client,
                     endpoints,
                     scopes,
                     redirect_uri,
@@ -134,9 +141,9 @@ impl OauthFlow {
                     ..Self::default()
                 };
             }
-            OauthFlowEvent::LinkOpened { browser_hash } => {
+            OauthFlowEvent::LinkOpened { browser_hash, state_hash, verifier } => {
                 self.opened = true;
-                self.browser_hash = browser_hash;
+                (self.browser_hash, self.state_hash, self.verifier) = (browser_hash, state_hash, Some(verifier));
             }
             OauthFlowEvent::StateUsed {} => self.used = true,
             OauthFlowEvent::Completed { .. } | OauthFlowEvent::Failed { .. } => {
@@ -174,7 +181,9 @@ fn decide(state: &OauthFlow, command: OauthFlowCommand) -> Result<Vec<OauthFlowE
         OauthFlowCommand::OpenLink { now, .. } | OauthFlowCommand::UseState { now, .. } if is_late(now) => {
             Err(refused("This took longer than ten minutes; begin again."))
         }
-        OauthFlowCommand::OpenLink { browser_hash, .. } => Ok(vec![OauthFlowEvent::LinkOpened { browser_hash }]),
+        OauthFlowCommand::OpenLink { browser_hash, state_hash, verifier, .. } => {
+            Ok(vec![OauthFlowEvent::LinkOpened { browser_hash, state_hash, verifier }])
+        }
         OauthFlowCommand::UseState { .. } if state.used => {
             Err(refused("This answer was taken before; it is good once. Begin again."))
         }
@@ -196,6 +205,7 @@ fn decide(state: &OauthFlow, command: OauthFlowCommand) -> Result<Vec<OauthFlowE
 fn started(start: Start) -> OauthFlowEvent {
     OauthFlowEvent::Started {
         connection_id: start.connection,
+        client: start.client,
         endpoints: start.endpoints,
         scopes: start.scopes,
         redirect_uri: start.redirect_uri,
@@ -222,16 +232,21 @@ mod tests {
         DateTime::UNIX_EPOCH + TimeDelta::minutes(30_000_000 + minutes)
     }
 
+    fn sealed() -> Sealed<String> {
+        Sealed::from_parts("workspace:w".into(), 1, "n".into(), "c".into())
+    }
+
     fn begun() -> OauthFlow {
         let start = Start {
             connection: ConnectionId::default(),
+            client: OauthClient::default(),
             endpoints: Endpoints::default(),
             scopes: vec!["a".into()],
             redirect_uri: "https://apiq.test/api/v1/oauth/callback/p".into(),
             state_hash: "s1".into(),
             link_hash: "l1".into(),
             browser_hash: "b1".into(),
-            verifier: Sealed::from_parts("workspace:w".into(), 1, "n".into(), "c".into()),
+            verifier: sealed(),
             actor_kind: ActorKind::User,
             actor_id: "user_x".into(),
             now: at(0),
@@ -281,13 +296,19 @@ mod tests {
         let open = |link: &str, browser: &str, minute| OauthFlowCommand::OpenLink {
             link_hash: link.into(),
             browser_hash: browser.into(),
+            state_hash: "s2".into(),
+            verifier: sealed(),
             now: at(minute),
         };
         assert!(run(&mut flow, open("l2", "b2", 1)).unwrap_err().contains("not known"));
         assert_eq!(run(&mut flow, open("l1", "b2", 1)), Ok(1));
         assert!(run(&mut flow, open("l1", "b3", 2)).unwrap_err().contains("opened before"));
-        assert!(run(&mut flow, answer("s1", Some("b1"), "p", 3)).unwrap_err().contains("browser"));
-        assert_eq!(run(&mut flow, answer("s1", Some("b2"), "p", 3)), Ok(1));
+        assert!(
+            run(&mut flow, answer("s1", Some("b1"), "p", 3)).unwrap_err().contains("not known"),
+            "a state of before"
+        );
+        assert!(run(&mut flow, answer("s2", Some("b1"), "p", 3)).unwrap_err().contains("browser"));
+        assert_eq!(run(&mut flow, answer("s2", Some("b2"), "p", 3)), Ok(1));
     }
 
     #[test]

@@ -225,7 +225,7 @@ async fn begin(
     let input = store_value(app, memory.workspace, "step.input", &input).await?;
     let binding = memory.pinned.bindings.get(&step.step_id);
     let needs = binding.and_then(|binding| binding.security.as_ref());
-    let target = call::target(app, memory.workspace, &call, needs).await?;
+    let target = call::target(app, &memory.context(&executor.liveness), &call, needs).await?;
     let credential = target.as_ref().ok().and_then(|t| t.credential);
     let now = app.now();
     let mut header = None;

@@ -1,5 +1,6 @@
 //! The workflow executor: folds an execution's stream, does what the interpreter says, appends what came of it.
 
+mod again;
 mod call;
 mod drive;
 mod run;

@@ -14,10 +14,11 @@ mod words;
 use std::time::Duration;
 
 use domain::oauth::{ClientAuth, Dialect, Endpoints, Fault, FaultKind};
+use futures::future::BoxFuture;
 use oauth2::{
-    AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointNotSet, EndpointSet, HttpRequest,
-    HttpResponse, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError,
-    Scope as OauthScope, TokenResponse, TokenUrl,
+    AsyncHttpClient, AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointNotSet,
+    EndpointSet, HttpRequest, HttpResponse, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken,
+    RequestTokenError, Scope as OauthScope, TokenResponse, TokenUrl,
     basic::{BasicClient, BasicTokenResponse},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -57,13 +58,13 @@ pub fn authorization(
     endpoints: &Endpoints,
     redirect_uri: &str,
     scopes: &[String],
-    state: &str,
+    state: &SecretString,
     nonce: &str,
 ) -> Result<(String, SecretString), Fault> {
     let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
     let client = client(endpoints, None)?;
     let redirect = RedirectUrl::new(redirect_uri.to_owned()).map_err(|_| settings("the redirect URI is no URL"))?;
-    let request = client.authorize_url(|| CsrfToken::new(state.to_owned()));
+    let request = client.authorize_url(|| CsrfToken::new(state.expose_secret().to_owned()));
     let mut request = request.set_pkce_challenge(challenge).set_redirect_uri(std::borrow::Cow::Owned(redirect));
     request = match endpoints.dialect {
         // One parameter with commas; the crate would write spaces.
@@ -100,8 +101,7 @@ pub async fn exchange(
     let request = request
         .set_redirect_uri(std::borrow::Cow::Owned(redirect))
         .set_pkce_verifier(PkceCodeVerifier::new(verifier.expose_secret().to_owned()));
-    let send = |request: HttpRequest| send(party, request, &known, nonce);
-    outcome(request.request_async(&send).await)
+    outcome(request.request_async(&Through { party, known: &known, nonce }).await)
 }
 
 /// New tokens for a refresh token.
@@ -110,8 +110,7 @@ pub async fn refresh(party: &Party<'_>, token: &SecretString) -> Result<Tokens, 
     let presented = RefreshToken::new(token.expose_secret().to_owned());
     let request = client.exchange_refresh_token(&presented);
     let known = [token.expose_secret()];
-    let send = |request: HttpRequest| send(party, request, &known, None);
-    outcome(request.request_async(&send).await)
+    outcome(request.request_async(&Through { party, known: &known, nonce: None }).await)
 }
 
 pub use revoke::revoke;
@@ -133,6 +132,22 @@ fn client(endpoints: &Endpoints, secret: Option<&SecretString>) -> Result<Client
 
 fn settings(words: &str) -> Fault {
     Fault::new(FaultKind::Settings, words)
+}
+
+/// The crate's way out: ours.
+struct Through<'a> {
+    party: &'a Party<'a>,
+    known: &'a [&'a str],
+    nonce: Option<&'a str>,
+}
+
+impl<'c> AsyncHttpClient<'c> for Through<'_> {
+    type Error = Fault;
+    type Future = BoxFuture<'c, Result<HttpResponse, Fault>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(send(self.party, request, self.known, self.nonce))
+    }
 }
 
 /// The one way out. `known`: what must not come back in words.

@@ -30,21 +30,19 @@ pub async fn revoke(party: &Party<'_>, access: &SecretString, refresh: Option<&S
 
 /// By hand: the `oauth2` crate takes no endpoint without https, and this machine's own may be one.
 async fn standard(party: &Party<'_>, url: &str, token: &SecretString, hint: &str) -> Result<(), Fault> {
-    let mut form = form_urlencoded::Serializer::new(String::new());
-    form.append_pair("token", token.expose_secret()).append_pair("token_type_hint", hint);
+    let mut fields = vec![("token", token.expose_secret()), ("token_type_hint", hint)];
     let mut request = OutboundRequest::new(Method::POST, url);
     match (party.secret, party.endpoints.client_auth) {
         (Some(secret), ClientAuth::Basic) => {
             request = request.sensitive_header("Authorization", basic(&party.endpoints.client_id, secret));
         }
         (secret, _) => {
-            form.append_pair("client_id", &party.endpoints.client_id);
-            if let Some(secret) = secret {
-                form.append_pair("client_secret", secret.expose_secret());
-            }
+            fields.push(("client_id", &party.endpoints.client_id));
+            fields.extend(secret.map(|secret| ("client_secret", secret.expose_secret())));
         }
     }
-    let request = request.header("Content-Type", "application/x-www-form-urlencoded").body(form.finish());
+    let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+    let request = request.header("Content-Type", "application/x-www-form-urlencoded").body(form);
     let (status, answer) = send(party, request).await?;
     match (status, answer.get("error").and_then(Value::as_str)) {
         (200..300, _) => Ok(()),

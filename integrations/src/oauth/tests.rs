@@ -116,7 +116,8 @@ fn an_id_token_is_of_this_authorization() {
 fn a_person_is_sent_with_pkce_and_what_the_provider_wants() {
     let of = |dialect, scopes: &[&str]| {
         let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
-        let (url, verifier) = authorization(&endpoints(dialect), "https://us.test/cb", &scopes, "st", "n1").unwrap();
+        let (url, verifier) =
+            authorization(&endpoints(dialect), "https://us.test/cb", &scopes, &"st".to_owned().into(), "n1").unwrap();
         let url = Url::parse(&url).unwrap();
         let pairs: std::collections::BTreeMap<String, String> = url.query_pairs().into_owned().collect();
         (pairs, verifier)
