@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use commands::{App, ports::Ports};
 use event_store::{DatabaseRole, EventStore, Options, connect_pool};
-use executors::{addresses::Addresses, certificates::Certificates, planner::WorkspacePlanner, tester::Tester};
+use executors::{
+    addresses::Addresses, certificates::Certificates, oauth::Providers, planner::WorkspacePlanner, tester::Tester,
+};
 use integrations::egress::{Egress, EgressPolicy};
 use projections::SystemReads;
 use vault::{MasterKeys, Vault};
@@ -19,8 +21,9 @@ pub async fn app(url: &str, masters: MasterKeys) -> anyhow::Result<App> {
     let ports = Ports {
         planner: planner.clone(),
         tester: Arc::new(Tester(egress.clone())),
-        addresses: Arc::new(Addresses(egress)),
+        addresses: Arc::new(Addresses(egress.clone())),
         certificates: Arc::new(Certificates),
+        oauth: Arc::new(Providers::new(egress, Vec::new())),
     };
     let app = App::new(store, vault, commands::Settings::default(), ports);
     planner.join(app.clone());

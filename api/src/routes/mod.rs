@@ -11,6 +11,7 @@ mod execution_view;
 mod executions;
 mod keys;
 mod logs;
+mod oauth;
 mod openapi_cache;
 mod operations;
 mod organizations;
@@ -34,6 +35,7 @@ pub type Api = (
         connections::ConnectionCredentialsApi,
         connections::ConnectionSpecApi,
         operations::OperationsApi,
+        oauth::OauthApi,
     ),
     organizations::OrganizationsApi,
     (secrets::SecretsApi, secret_life::SecretLifeApi, credentials::CredentialsApi, keys::KeysApi),
@@ -55,6 +57,7 @@ pub fn api() -> Api {
             connections::ConnectionCredentialsApi,
             connections::ConnectionSpecApi,
             operations::OperationsApi,
+            oauth::OauthApi,
         ),
         organizations::OrganizationsApi,
         (secrets::SecretsApi, secret_life::SecretLifeApi, credentials::CredentialsApi, keys::KeysApi),
@@ -91,6 +94,9 @@ pub(crate) enum Tag {
     ApiKeys,
     /// Authenticated instances of APIs, and the operations their documents describe.
     Connections,
+    /// OAuth 2.0 for connections: a person agrees at a provider, and tokens are kept and renewed.
+    #[oai(rename = "OAuth2")]
+    Oauth,
     /// What an organization decides for all its workspaces.
     Organizations,
     /// The vault: values go in and are never returned.

@@ -243,6 +243,7 @@ fn granted(before: Option<&Grant>, event: &ConnectionEvent) -> Option<Grant> {
         refreshes: before.map_or(0, |before| before.refreshes),
         refreshing: None,
         interrupted: false,
+        renewed_at: None,
         refused: false,
         failures: 0,
         retry_at: None,
@@ -261,7 +262,7 @@ fn change(grant: &mut Grant, event: &ConnectionEvent) {
         ConnectionEvent::OauthRefreshed { version, scopes, expires_at, refreshable, refreshed_at, .. } => {
             grant.version = *version;
             grant.scopes = scopes.clone();
-            grant.obtained_at = *refreshed_at;
+            (grant.obtained_at, grant.renewed_at) = (*refreshed_at, Some(*refreshed_at));
             grant.expires_at = *expires_at;
             grant.refreshable = *refreshable;
             (grant.refreshing, grant.interrupted) = (None, false);

@@ -11,6 +11,8 @@ const AHEAD: TimeDelta = TimeDelta::minutes(5);
 const SPARE: TimeDelta = TimeDelta::seconds(30);
 /// A token that was renewed because it was refused, and is refused again, is not cured by a third one.
 const CURED: TimeDelta = TimeDelta::seconds(60);
+/// Who asks within this after a renewal has it.
+const TOGETHER: TimeDelta = TimeDelta::seconds(5);
 /// Pauses after failures, of which each is twice the one before.
 const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(15);
 const LONGEST_PAUSE: TimeDelta = TimeDelta::minutes(15);
@@ -61,6 +63,9 @@ pub struct Grant {
     /// A renewal before was never heard of again: its refresh token may be used up.
     #[serde(default)]
     pub interrupted: bool,
+    /// When the last one ended well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewed_at: Option<DateTime<Utc>>,
     /// The last one was because of a refusal.
     #[serde(default)]
     pub refused: bool,
@@ -105,7 +110,10 @@ impl Grant {
                 !renewed && !cured
             }
             // Several people who asked at the same time asked for one.
-            Because::Asked => seen.is_none_or(|seen| self.version <= seen),
+            Because::Asked => {
+                let just_now = self.renewed_at.is_some_and(|at| now - at < TOGETHER);
+                seen.is_none_or(|seen| self.version <= seen) && !just_now
+            }
         }
     }
 
@@ -141,6 +149,7 @@ mod tests {
             refreshes: 0,
             refreshing: None,
             interrupted: false,
+            renewed_at: None,
             refused: false,
             failures: 0,
             retry_at: None,
@@ -172,6 +181,8 @@ mod tests {
             !granted.is_due(Because::Refused, Some(2), at(59)) && granted.is_due(Because::Refused, Some(2), at(60))
         );
         assert!(!granted.is_due(Because::Asked, Some(1), at(1)) && granted.is_due(Because::Asked, Some(2), at(1)));
+        granted.renewed_at = Some(at(0));
+        assert!(!granted.is_due(Because::Asked, Some(2), at(4)) && granted.is_due(Because::Asked, Some(2), at(5)));
     }
 
     #[test]
