@@ -21,6 +21,7 @@ mod health;
 mod host_approval;
 mod jwt;
 mod metrics;
+mod oauth;
 mod planner_model;
 mod prism;
 mod rebuild;

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use commands::{
     App, Claim, Context, Failure, Outcome, Settings,
     ports::{
-        AddressCheck, CertificateCheck, CertificateFacts, ConnectionTester, Match, PlanAsk, PlanFailure, PlanProposal,
-        Planner, Ports, TestReport, TestTarget,
+        AddressCheck, CertificateCheck, CertificateFacts, ConnectionTester, KnownProvider, Match, OauthParty,
+        OauthProviders, OauthTokens, PlanAsk, PlanFailure, PlanProposal, Planner, Ports, TestReport, TestTarget,
     },
     unit::{Unit, change, fresh},
 };
@@ -17,6 +17,7 @@ use domain::{
     error::{Code, FieldError},
     execution::{Execution, ExecutionCommand, ExecutionEvent, StepRef},
     ids::{WorkflowId, WorkspaceId},
+    oauth::{Endpoints, Fault, FaultKind, OauthClient},
     operation::SpecProblem,
     sealed::{Sealed, Stored},
     workflow::{Status, Workflow, WorkflowCommand, WorkflowPatch},
@@ -66,6 +67,51 @@ impl Planner for Nobody {
     }
 }
 
+fn nowhere() -> Fault {
+    Fault::new(FaultKind::Unreachable, "is outside")
+}
+
+#[async_trait]
+impl OauthProviders for Nobody {
+    fn known(&self) -> Vec<KnownProvider> {
+        Vec::new()
+    }
+
+    async fn endpoints(&self, _: WorkspaceId, _: &OauthClient) -> Result<Endpoints, Fault> {
+        Err(nowhere())
+    }
+
+    fn authorization(
+        &self,
+        _: &Endpoints,
+        _: &str,
+        _: &[String],
+        _: &SecretString,
+        _: &str,
+    ) -> Result<(String, SecretString), Fault> {
+        Err(nowhere())
+    }
+
+    async fn exchange(
+        &self,
+        _: OauthParty<'_>,
+        _: &SecretString,
+        _: &SecretString,
+        _: &str,
+        _: Option<&str>,
+    ) -> Result<OauthTokens, Fault> {
+        Err(nowhere())
+    }
+
+    async fn refresh(&self, _: OauthParty<'_>, _: &SecretString) -> Result<OauthTokens, Fault> {
+        Err(nowhere())
+    }
+
+    async fn revoke(&self, _: OauthParty<'_>, _: &SecretString, _: Option<&SecretString>) -> Result<bool, Fault> {
+        Err(nowhere())
+    }
+}
+
 /// A node of an installation.
 async fn node(database: &Database) -> App {
     let pool = database.pool("apiq_writer").await;
@@ -78,6 +124,7 @@ async fn node(database: &Database) -> App {
         tester: Arc::new(Nobody),
         addresses: Arc::new(Nobody),
         certificates: Arc::new(Nobody),
+        oauth: Arc::new(Nobody),
     };
     App::new(store, vault, Settings::default(), ports)
 }

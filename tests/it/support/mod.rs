@@ -6,6 +6,8 @@ pub mod client;
 pub mod engines;
 pub mod keeper;
 pub mod ledger;
+pub mod oidc;
+pub mod person;
 pub mod poll;
 pub mod server;
 pub mod specs;

@@ -1,5 +1,8 @@
 //! What clients may send as `authConfig`, and what becomes of it.
 
+use domain::{connection::AuthScheme, error::Faults};
+use secrecy::ExposeSecret;
+
 use super::auth::*;
 
 fn config(text: &str) -> AuthConfig {
