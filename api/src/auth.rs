@@ -301,6 +301,11 @@ impl Guest {
         charge(&self.state, &self.arrival, Class::Auth, &format!("{ip} {}", account.trim().to_lowercase()))
     }
 
+    /// Reads of this actor see what was written in its name.
+    pub fn note_write_of(&self, actor: &str, at: LogPosition) {
+        self.state.last_writes().note(actor, at);
+    }
+
     /// A login's reads see what the login wrote.
     pub fn note_write(&self, user: Option<UserId>, at: LogPosition) {
         if let Some(user) = user {

@@ -13,6 +13,7 @@ use commands::{
     ports::{KnownProvider, OauthParty, OauthProviders, OauthTokens},
 };
 use domain::{
+    connection::host_of,
     ids::WorkspaceId,
     oauth::{Built, ClientAuth, Endpoints, Fault, FaultKind, OauthClient, Provider},
 };
@@ -210,7 +211,7 @@ impl OauthProviders for Providers {
 /// A connection's own provider.
 fn own(client: &OauthClient) -> Provider {
     Provider {
-        title: client.host().unwrap_or_default(),
+        title: client.issuer.as_deref().or(client.token_url.as_deref()).and_then(host_of).unwrap_or_default(),
         issuer: client.issuer.clone(),
         authorization_url: client.authorization_url.clone(),
         token_url: client.token_url.clone(),

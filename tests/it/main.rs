@@ -22,6 +22,8 @@ mod host_approval;
 mod jwt;
 mod metrics;
 mod oauth;
+mod oauth_attacks;
+mod oauth_faults;
 mod planner_model;
 mod prism;
 mod rebuild;

@@ -52,6 +52,8 @@ pub struct Connected {
     pub refused: Vec<String>,
     pub expires_at: Option<DateTime<Utc>>,
     pub refreshable: bool,
+    /// Who began it.
+    pub actor_id: String,
 }
 
 /// The authorization that a state belongs to: by it the cookie is named.
@@ -193,7 +195,8 @@ async fn store(
         unit.stage(&mut ended, OauthFlowCommand::Complete { scopes: scopes.clone() })?;
         let refused = scope::lacking(dialect, &scopes, &flow.scopes).into_iter().map(str::to_owned).collect();
         let (name, scopes) = (target.state.name.clone(), scopes.clone());
-        let connected = Connected { connection, name, provider, scopes, refused, expires_at, refreshable };
+        let actor_id = context.actor.id.clone();
+        let connected = Connected { connection, name, provider, scopes, refused, expires_at, refreshable, actor_id };
         match unit.commit(connected).await {
             Err(failure) if failure.is_conflict() && attempt < RACES => continue,
             other => return other,

@@ -4,6 +4,7 @@ pub mod account;
 pub mod certificates;
 pub mod client;
 pub mod engines;
+pub mod fake_provider;
 pub mod keeper;
 pub mod ledger;
 pub mod oidc;

@@ -314,6 +314,10 @@ impl OauthApi {
         };
         let app = guest.state.app();
         let done = use_cases::callback(app, &guest.request, input).await;
+        if let Ok(done) = &done {
+            // Whoever began it sees it.
+            guest.note_write_of(&done.value.actor_id, done.at);
+        }
         let cookie = flow.map(|flow| browser::forgotten(app, flow)).unwrap_or_default();
         came.shown(done.map_err(Problem::from).map(|done| {
             let answer =
