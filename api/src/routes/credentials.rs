@@ -19,7 +19,7 @@ pub struct CredentialsApi;
 listing! {
     /// What a list of credentials may be asked.
     pub struct CredentialList sorted by "createdAt,updatedAt,name" {
-        "type" = "some:api_key,api_keys,bearer,basic,mtls,custom,document,secret", "Kind.";
+        "type" = "some:api_key,api_keys,bearer,basic,mtls,custom,document,oauth2,secret", "Kind.";
         "connectionId" = "id:conn", "Of this connection.";
         "status" = "some:active,deleted,destroyed", "The active ones without it.";
         "search" = "string", "Part of the name.";
@@ -32,7 +32,7 @@ listing! {
 pub(super) struct CredentialJson {
     id: String,
     name: String,
-    /// `api_key`, `api_keys` (several), `bearer`, `basic`, `mtls`, `custom`, `document` or `secret`.
+    /// `api_key`, `api_keys` (several), `bearer`, `basic`, `mtls`, `custom`, `document`, `oauth2` or `secret`.
     #[oai(rename = "type")]
     kind: String,
     connection_id: Option<String>,

@@ -18,7 +18,7 @@ use domain::{
     error::{Code, Rejection},
     event::LogPosition,
     ids::{ConnectionId, CredentialId},
-    oauth::{Because, Endpoints, Fault, FaultKind, Grant, OauthClient},
+    oauth::{Because, Fault, FaultKind, Grant, OauthClient},
 };
 use tokio::time::{Instant, sleep};
 
@@ -196,12 +196,7 @@ async fn renew(
     seen: Option<i32>,
 ) -> Result<Option<Fresh>, Failure> {
     let (Some(client), Some(credential)) = (state.oauth_client(), state.credential) else { return Ok(None) };
-    // Asked first: what follows the event is short.
-    let endpoints = match app.ports().oauth.endpoints(context.actor.workspace, client).await {
-        Ok(endpoints) => endpoints,
-        Err(fault) => return Ok(Some(Fresh::Failed(sentence(&titled(client), &fault)))),
-    };
-    let host = host_of(&endpoints.token);
+    let host = client.token_url.as_deref().or(client.issuer.as_deref()).and_then(host_of);
     let now = app.now();
     let begin = |_: &Connection| {
         Ok(ConnectionCommand::Oauth(OauthCommand::BeginRefresh {
@@ -224,7 +219,7 @@ async fn renew(
         _ => None,
     });
     let version = read.unwrap_or_default();
-    let work = Renewal { app, context, id, number, credential, version, client, endpoints: &endpoints };
+    let work = Renewal { app, context, id, number, credential, version, client };
     work.run(done.at).await.map(Some)
 }
 
@@ -237,7 +232,6 @@ struct Renewal<'a> {
     credential: CredentialId,
     version: i32,
     client: &'a OauthClient,
-    endpoints: &'a Endpoints,
 }
 
 impl Renewal<'_> {
@@ -246,16 +240,24 @@ impl Renewal<'_> {
         let opened = tokens::opened(self.app, workspace, self.credential, self.version, committed_at).await;
         let values = match opened {
             Ok(values) => values,
-            Err(failure) => {
-                self.fail("the stored tokens cannot be opened").await?;
+            Err(failure @ Failure::Unavailable(_)) => {
+                self.fail("The stored tokens cannot be opened just now.").await?;
                 return Err(failure);
             }
+            Err(failure) => {
+                tracing::warn!(connection = %self.id, %failure, "stored tokens cannot be opened");
+                return self.lost("cannot be asked: the stored tokens cannot be opened").await;
+            }
+        };
+        let endpoints = match self.app.ports().oauth.endpoints(workspace, self.client).await {
+            Ok(endpoints) => endpoints,
+            Err(fault) => return self.failed(&titled(self.client), &fault).await,
         };
         let mut values = values;
         let newest = self.app.store().load::<Credential>(self.credential.0).await?.state.version;
         if newest != self.version {
             // The client's secret was changed since.
-            let (purpose, url) = ("oauth_refresh", &self.endpoints.token);
+            let (purpose, url) = ("oauth_refresh", &endpoints.token);
             let which = (self.credential, newest);
             values.client_secret =
                 tokens::version(self.app, self.context, self.id, which, purpose, url).await?.client_secret;
@@ -263,24 +265,22 @@ impl Renewal<'_> {
         let Some(refresh) = &values.refresh else {
             return self.lost("has no refresh token stored").await;
         };
-        let party = OauthParty {
-            workspace,
-            client: self.client,
-            endpoints: self.endpoints,
-            secret: values.client_secret.as_ref(),
-        };
+        let party =
+            OauthParty { workspace, client: self.client, endpoints: &endpoints, secret: values.client_secret.as_ref() };
         match self.app.ports().oauth.refresh(party, refresh).await {
             Ok(tokens) => {
                 let rotated = tokens.refresh.is_some();
                 self.store(values.renewed(&tokens), &tokens, rotated).await
             }
             Err(Fault { kind: FaultKind::GrantGone, words }) => self.lost(&words).await,
-            Err(fault) => {
-                let words = sentence(&self.endpoints.title, &fault);
-                self.fail(&words).await?;
-                Ok(Fresh::Failed(words))
-            }
+            Err(fault) => self.failed(&endpoints.title, &fault).await,
         }
+    }
+
+    async fn failed(&self, title: &str, fault: &Fault) -> Result<Fresh, Failure> {
+        let words = sentence(title, fault);
+        self.fail(&words).await?;
+        Ok(Fresh::Failed(words))
     }
 
     async fn fail(&self, words: &str) -> Result<(), Failure> {
@@ -302,7 +302,7 @@ impl Renewal<'_> {
             false => "",
         };
         let reason =
-            format!("{}{why} The grant is over: {NEXT_STEP}.", super::sentence_of(&self.endpoints.title, words));
+            format!("{}{why} The grant is over: {NEXT_STEP}.", super::sentence_of(&titled(self.client), words));
         lose(self.app, &self.context.without_claim(), self.id, Some(self.number), &reason).await?;
         Ok(Fresh::Lost(reason))
     }

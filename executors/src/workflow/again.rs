@@ -2,9 +2,10 @@
 
 use commands::{
     Context,
-    oauth::{Fresh, fresh, reveal},
+    execution::read_again,
+    oauth::{Fresh, fresh},
 };
-use domain::{connection::host_of, oauth::Because};
+use domain::{connection::host_of, execution::CredentialUse, oauth::Because};
 use integrations::egress::{OutboundResponse, Scope};
 
 use super::{
@@ -38,9 +39,11 @@ pub(super) async fn with_renewed(
             return None;
         }
     };
-    let host = host_of(&target.base_url);
-    let value = match reveal(&executor.app, context, id, (credential, version), "step_again", host).await {
-        Ok(value) => value,
+    // In the execution's own stream: fifty executions that renew one token do not stand in each other's way.
+    let read = CredentialUse { credential, version, connection: id, host: host_of(&target.base_url) };
+    let step = (attempt.step.key.as_str(), attempt.attempt);
+    let value = match read_again(&executor.app, context, attempt.execution, step, read).await {
+        Ok(value) => value?,
         Err(error) => {
             tracing::warn!(connection = %id, %error, "a renewed token cannot be opened");
             return None;

@@ -16,7 +16,7 @@ use domain::{
         RenderedCall, StepError, StepRef,
         retry::{Failure as CallFailure, Verdict, verdict},
     },
-    ids::CredentialId,
+    ids::{CredentialId, ExecutionId},
     oauth::Because,
     workflow::{Definition, definition::Retry},
 };
@@ -37,6 +37,7 @@ const MAX_ANSWER: u64 = 8 * 1024 * 1024;
 
 /// An attempt that is in the log and has not happened yet.
 pub(super) struct Attempt {
+    pub execution: ExecutionId,
     pub step: StepRef,
     pub attempt: u32,
     pub call: RenderedCall,

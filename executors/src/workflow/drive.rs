@@ -254,6 +254,7 @@ async fn begin(
     let state = &memory.loaded.state;
     let traceparent = traceparent(state.traceparent.as_deref(), state.correlation_id, rand::random());
     Ok(Attempt {
+        execution: memory.id,
         step,
         attempt,
         call,

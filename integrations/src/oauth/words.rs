@@ -8,6 +8,8 @@ use crate::egress::EgressError;
 const MOST: usize = 200;
 /// Shorter values are in every sentence.
 const LEAST_SECRET: usize = 6;
+/// A word of this length with a digit in it is no word.
+const LEAST_TOKEN: usize = 16;
 
 /// No answer came.
 pub fn unreachable(error: &EgressError) -> Fault {
@@ -41,7 +43,14 @@ pub fn sentence(text: &str, secrets: &[&str]) -> String {
             return "[redacted]".into();
         }
     }
-    clean.trim().chars().take(MOST).collect()
+    // What looks like a token may be one that we did not send just now.
+    let words = clean.split(' ').map(|word| if is_token_like(word) { "[redacted]" } else { word });
+    words.collect::<Vec<_>>().join(" ").trim().chars().take(MOST).collect()
+}
+
+/// Long, and of letters and digits together.
+fn is_token_like(word: &str) -> bool {
+    word.len() >= LEAST_TOKEN && word.bytes().any(|b| b.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -60,6 +69,7 @@ mod tests {
             assert!(!shown.contains("s3cret") && shown.contains("[redacted]"), "{shown}");
         }
         assert_eq!(sentence("a\r\nb", &["x"]), "a  b");
+        assert_eq!(sentence("the token gho_16C7e42F292c6912E7 of before", &[]), "the token [redacted] of before");
         assert_eq!(sentence(&"x".repeat(500), &[]).len(), 200);
         assert_eq!(error_code("invalid_grant"), "invalid_grant");
         assert_eq!(error_code("<b>no</b>"), "an error without a name");

@@ -241,6 +241,10 @@ impl OauthApi {
         let context = permit.context_without_claim();
         let before = commands::connection::load(permit.app(), permit.workspace(), id).await?.state;
         let seen = before.grant.as_ref().map(|grant| grant.version);
+        if let Some(grant) = before.grant.as_ref().filter(|grant| !grant.refreshable && grant.lost.is_none()) {
+            let message = format!("{} gave no refresh token: there is nothing to renew with.", grant.provider);
+            return Err(Problem::new(Code::Oauth2Error, message));
+        }
         let standing = use_cases::fresh(permit.app(), &context, id, Because::Asked, seen).await?;
         if let Some((word, message)) = standing.fault() {
             let code = if word == "OAUTH_REFRESH_FAILED" { Code::IntegrationError } else { Code::Oauth2Error };
