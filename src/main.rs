@@ -6,6 +6,7 @@ mod demo;
 mod demo_account;
 mod dev;
 mod health;
+mod housekeeping;
 mod local;
 mod logging;
 mod master;

@@ -27,7 +27,9 @@ use tokio_util::sync::CancellationToken;
 use vault::Vault;
 
 use crate::{
-    health, local, master,
+    health,
+    housekeeping::Housekeeper,
+    local, master,
     metrics::{Exposition, Pools, Sampler},
     settings::{self, EgressRule, Profile, Role, Settings},
 };
@@ -49,6 +51,7 @@ pub struct Wired {
     node: Node,
     projector: Option<Projector>,
     sampler: Sampler,
+    housekeeper: Housekeeper,
     metrics: Option<Exposition>,
     roles: Vec<Role>,
 }
@@ -145,7 +148,8 @@ pub async fn wire(settings: &Settings, engines: &Engines, listener: &TcpListener
         limits,
         documents: documents(settings),
     };
-    Ok(Wired { app, state, node, projector, sampler, metrics, roles: settings.roles.clone() })
+    let housekeeper = Housekeeper { app: app.clone(), planner };
+    Ok(Wired { app, state, node, projector, sampler, housekeeper, metrics, roles: settings.roles.clone() })
 }
 
 impl Wired {
@@ -160,6 +164,7 @@ impl Wired {
             parts.spawn(projector.run(async move { stop.cancelled().await }));
         }
         parts.spawn(self.sampler.run(shutdown.clone()));
+        parts.spawn(self.housekeeper.run(shutdown.clone()));
         if let Some(metrics) = self.metrics {
             parts.spawn(metrics.serve(shutdown.clone()));
         }

@@ -54,6 +54,8 @@ pub struct TestTarget {
     pub base_url: Option<String>,
     /// Where the credential may go.
     pub credential_base: Option<String>,
+    /// The only origins that may be called, where an organization approves them.
+    pub origins: Option<Vec<String>>,
     pub auth: AuthScheme,
     /// The place of a single key is the document's, and may be another for each operation.
     pub movable: bool,

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use domain::{connection::Connection, operation::SpecSummary};
@@ -26,6 +27,8 @@ struct Shelf {
 
 struct Kept {
     used: u64,
+    /// When that was.
+    at: Instant,
     bytes: usize,
     spec: Arc<SpecSummary>,
 }
@@ -41,6 +44,11 @@ impl App {
         let spec = Arc::new(spec);
         self.specs().put(operations_hash, spec.clone(), bytes.len());
         Ok(spec)
+    }
+
+    /// Gives back the memory of documents that nobody has used for so long.
+    pub fn let_go_of_specs(&self, unused_for: Duration) {
+        self.specs().let_go(unused_for, Instant::now());
     }
 
     /// The connection's operations, when it has a document.
@@ -59,14 +67,22 @@ impl Specs {
         let now = shelf.clock;
         let kept = shelf.kept.get_mut(hash)?;
         kept.used = now;
+        kept.at = Instant::now();
         Some(kept.spec.clone())
+    }
+
+    fn let_go(&self, unused_for: Duration, now: Instant) {
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shelf.kept.retain(|_, kept| now.saturating_duration_since(kept.at) < unused_for);
+        shelf.bytes = shelf.kept.values().map(|kept| kept.bytes).sum();
+        shelf.kept.shrink_to_fit();
     }
 
     fn put(&self, hash: &str, spec: Arc<SpecSummary>, bytes: usize) {
         let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         shelf.clock += 1;
         let used = shelf.clock;
-        if let Some(before) = shelf.kept.insert(hash.to_owned(), Kept { used, bytes, spec }) {
+        if let Some(before) = shelf.kept.insert(hash.to_owned(), Kept { used, at: Instant::now(), bytes, spec }) {
             shelf.bytes -= before.bytes;
         }
         shelf.bytes += bytes;

@@ -4,9 +4,16 @@
 //! operator's to say, not the server's. Of the server's wishes only `no-store` is heard. A stale document is never taken
 //! for a fresh one: a server that does not answer is an error, whatever is in the cache.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
-use domain::{connection::DocumentVia, ids::WorkspaceId};
+use domain::{
+    call::CallFacts,
+    connection::{DocumentVia, origin},
+    ids::WorkspaceId,
+};
 use event_store::{CacheBounds, CachedDocument, DocumentCache, FetchedDocument};
 use integrations::egress::{Egress, EgressError, OutboundRequest, OutboundResponse};
 
@@ -31,6 +38,30 @@ pub enum Freshness {
     Cached,
     /// The server is asked; what it has not changed costs no body.
     Revalidated,
+}
+
+/// On whose behalf documents are fetched, from where they may come, and what was asked of whom.
+pub struct Asking {
+    pub workspace: WorkspaceId,
+    pub freshness: Freshness,
+    /// The only ones, where an organization approves them.
+    pub origins: Option<Vec<String>>,
+    calls: Mutex<Vec<CallFacts>>,
+}
+
+impl Asking {
+    pub fn new(workspace: WorkspaceId, freshness: Freshness, origins: Option<Vec<String>>) -> Self {
+        Self { workspace, freshness, origins, calls: Mutex::default() }
+    }
+
+    /// Every request so far, in the order of the answers.
+    pub fn calls(self) -> Vec<CallFacts> {
+        self.calls.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, call: CallFacts) {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
+    }
 }
 
 /// A document as its server has it.
@@ -60,26 +91,26 @@ impl Documents {
         Self { egress, cache, options }
     }
 
+    /// How long one of them may take.
+    pub fn longest(&self) -> Duration {
+        self.options.timeout
+    }
+
     /// The document at a URL. No credentials are sent.
-    pub async fn fetch(
-        &self,
-        workspace: WorkspaceId,
-        url: &str,
-        freshness: Freshness,
-    ) -> Result<Document, Unreachable> {
-        self.fetch_part(workspace, url, freshness, self.options.max_bytes).await
+    pub async fn fetch(&self, asking: &Asking, url: &str) -> Result<Document, Unreachable> {
+        self.fetch_part(asking, url, self.options.max_bytes).await
     }
 
     /// The same, of `most` bytes at the most.
-    pub async fn fetch_part(
-        &self,
-        workspace: WorkspaceId,
-        url: &str,
-        freshness: Freshness,
-        most: u64,
-    ) -> Result<Document, Unreachable> {
+    pub async fn fetch_part(&self, asking: &Asking, url: &str, most: u64) -> Result<Document, Unreachable> {
         let most = most.min(self.options.max_bytes);
-        let document = self.document(workspace, url, freshness, most).await?;
+        let document = self.document(asking, url, most).await?;
+        // What the cache holds may have come by a redirect that was allowed then.
+        if let Some(origins) = &asking.origins
+            && !origin(&document.url).is_some_and(|origin| origins.contains(&origin))
+        {
+            return Err(Unreachable("the document comes from a host that no admin has approved".into()));
+        }
         // What the cache holds may be larger than there is room for now.
         if document.bytes.len() as u64 > most {
             return Err(Unreachable(format!("the document has more than {most} bytes")));
@@ -87,24 +118,19 @@ impl Documents {
         Ok(document)
     }
 
-    async fn document(
-        &self,
-        workspace: WorkspaceId,
-        url: &str,
-        freshness: Freshness,
-        most: u64,
-    ) -> Result<Document, Unreachable> {
+    async fn document(&self, asking: &Asking, url: &str, most: u64) -> Result<Document, Unreachable> {
+        let workspace = asking.workspace;
         // What may not be called is not answered from the cache either.
         self.egress.policy().check_url(url).map_err(|e| unfetched(&e))?;
         let entry = self.find(workspace, url).await;
-        if freshness == Freshness::Cached
+        if asking.freshness == Freshness::Cached
             && let Some(entry) = entry.as_ref().filter(|e| e.is_fresh)
             && let Some(bytes) = self.open(workspace, url, entry).await
         {
             return Ok(Document { bytes, url: entry.final_url.clone(), via: DocumentVia::Cache });
         }
         let known = entry.filter(|e| e.etag.is_some() || e.last_modified.is_some());
-        let mut answer = self.ask(url, known.as_ref(), most).await?;
+        let mut answer = self.ask(asking, url, known.as_ref(), most).await?;
         if answer.status == 304
             && let Some(entry) = known
         {
@@ -113,16 +139,23 @@ impl Documents {
                 return Ok(Document { bytes, url: entry.final_url, via: DocumentVia::NotModified });
             }
             // It went out of the cache meanwhile.
-            answer = self.ask(url, None, most).await?;
+            answer = self.ask(asking, url, None, most).await?;
         }
         self.take(workspace, url, answer).await
     }
 
-    async fn ask(&self, url: &str, known: Option<&CachedDocument>, most: u64) -> Result<OutboundResponse, Unreachable> {
+    async fn ask(
+        &self,
+        asking: &Asking,
+        url: &str,
+        known: Option<&CachedDocument>,
+        most: u64,
+    ) -> Result<OutboundResponse, Unreachable> {
         let mut request = OutboundRequest::get(url)
             .header("Accept", ACCEPT)
             .timeout(self.options.timeout)
             .retries(2)
+            .origins(asking.origins.clone())
             .max_response_bytes(most);
         if let Some(etag) = known.and_then(|k| k.etag.as_ref()) {
             request = request.header("If-None-Match", etag);
@@ -130,7 +163,13 @@ impl Documents {
         if let Some(time) = known.and_then(|k| k.last_modified.as_ref()) {
             request = request.header("If-Modified-Since", time);
         }
-        self.egress.send(request).await.map_err(|e| unfetched(&e))
+        let (facts, began) = (request.facts(), Instant::now());
+        let answer = self.egress.send(request).await;
+        asking.note(match &answer {
+            Ok(answer) => answer.complete(facts),
+            Err(error) => error.complete(facts, began.elapsed()),
+        });
+        answer.map_err(|e| unfetched(&e))
     }
 
     async fn take(&self, workspace: WorkspaceId, url: &str, answer: OutboundResponse) -> Result<Document, Unreachable> {

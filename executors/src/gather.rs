@@ -11,7 +11,7 @@ use crate::ingester::problem;
 /// Documents fetched at the same time.
 const AT_ONCE: usize = 4;
 /// When this has passed, what is not fetched yet stays unread: the ingestion must end before another node repeats it.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Problems of a refused document that are kept.
 const SHOWN: usize = 50;
 

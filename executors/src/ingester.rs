@@ -13,14 +13,14 @@ use domain::{
     operation::SpecProblem,
 };
 use integrations::openapi::{Format, Limits, Origin};
-use projections::{Due, SystemReads};
+use projections::{DueIngestion, SystemReads};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Liveness,
-    documents::{Documents, Freshness},
+    documents::{Asking, Documents, Freshness},
     drift::{self, Compared, count},
-    gather::{Read, gather},
+    gather::{PATIENCE, Read, gather},
     nats::NatsError,
     supervise::supervise,
     wake::{Work, consume},
@@ -28,8 +28,8 @@ use crate::{
 
 const AT_ONCE: usize = 2;
 const SWEEP: Duration = Duration::from_secs(2);
-/// An ingestion that began this long ago and did not end is begun again, whoever has it.
-const STUCK: TimeDelta = TimeDelta::seconds(120);
+/// What parsing and storing may take beside fetching.
+const READING: Duration = Duration::from_secs(60);
 /// One that began this long ago is looked at: its executor may be dead.
 const QUIET: TimeDelta = TimeDelta::seconds(2);
 const SWEPT: i64 = 20;
@@ -43,6 +43,8 @@ pub struct Ingester {
     liveness: Liveness,
     reads: SystemReads,
     limits: Limits,
+    /// An ingestion that began this long ago and did not end is begun again, whoever has it.
+    stuck_after: TimeDelta,
 }
 
 /// Why there are no operations.
@@ -61,7 +63,9 @@ impl Refused {
 
 impl Ingester {
     pub fn new(app: App, documents: Documents, liveness: Liveness, reads: SystemReads, limits: Limits) -> Self {
-        Self { app, documents, liveness, reads, limits }
+        let longest = documents.longest() + PATIENCE + READING;
+        let stuck_after = TimeDelta::from_std(longest).unwrap_or(TimeDelta::MAX);
+        Self { app, documents, liveness, reads, limits, stuck_after }
     }
 
     pub async fn run(self, client: async_nats::Client, shutdown: CancellationToken) {
@@ -94,10 +98,9 @@ impl Ingester {
         loop {
             tokio::time::sleep(SWEEP).await;
             let now = self.app.now();
-            let stuck = self.reads.connections_to_ingest(now - STUCK, SWEPT).await.map_err(NatsError::of)?;
-            let open = self.reads.connections_to_ingest(now - QUIET, SWEPT).await.map_err(NatsError::of)?;
-            for Due { workspace, id } in open {
-                self.work_on(workspace, id, stuck.iter().any(|s| s.id == id)).await;
+            let open = self.reads.connections_to_ingest(now - QUIET, now - self.stuck_after, SWEPT).await;
+            for DueIngestion { workspace, id, stuck } in open.map_err(NatsError::of)? {
+                self.work_on(workspace, id, stuck).await;
             }
         }
     }
@@ -138,7 +141,13 @@ impl Ingester {
         if !connection.ingests(number) {
             return Ok(());
         }
-        match self.read(workspace, &connection).await {
+        // Who asks for a refresh wants to know what the server has now.
+        let freshness = if connection.refreshes == 0 { Freshness::Cached } else { Freshness::Revalidated };
+        let gate = connection::gate(&self.app, workspace, &[]).await?;
+        let asking = Asking::new(workspace, freshness, connection.document_origins(&gate));
+        let read = self.read(&asking, &connection).await;
+        connection::record_fetches(&self.app, &context, id, asking.calls()).await?;
+        match read {
             Ok((read, via)) => match self.record(&context, id, begun, &connection, read, via).await {
                 Err(Failure::Internal(reason)) => {
                     tracing::error!(connection = %id, %reason, "a document could not be recorded");
@@ -155,31 +164,20 @@ impl Ingester {
         }
     }
 
-    async fn read(&self, workspace: WorkspaceId, connection: &Connection) -> Result<(Read, DocumentVia), Refused> {
-        // Who asks for a refresh wants to know what the server has now.
-        let freshness = if connection.refreshes == 0 { Freshness::Cached } else { Freshness::Revalidated };
-        let gate = connection::gate(&self.app, workspace, &[]).await;
-        let gate = gate.map_err(|_| Refused::of("It cannot be told now which hosts are approved."))?;
-        let own = match &connection.source {
-            SpecSource::Url { url } => origin(url),
-            _ => None,
-        };
-        let approved = |host: &String| {
-            own.as_ref() == Some(host) || gate.approved.contains(host) || connection.approvals.approved.contains(host)
-        };
-        let blocked = |url: &str| match connection.approvals.blocks(url) {
-            Some(why) => Some(format!("it is not fetched: {why}")),
-            None if gate.required && !origin(url).is_some_and(|host| approved(&host)) => {
-                Some("it is not fetched: no admin has approved its host".to_owned())
-            }
-            None => None,
+    async fn read(&self, asking: &Asking, connection: &Connection) -> Result<(Read, DocumentVia), Refused> {
+        let blocked = |url: &str| {
+            let open = |origins: &Vec<String>| origin(url).is_some_and(|origin| origins.contains(&origin));
+            let closed = asking.origins.as_ref().is_some_and(|origins| !open(origins));
+            closed.then(|| {
+                connection.approvals.blocks(url).unwrap_or_else(|| "no admin has approved its host".to_owned())
+            })
         };
         let (bytes, origin, stored, via) = match &connection.source {
             SpecSource::Url { url } => {
-                if let Some(why) = connection.approvals.blocks(url) {
+                if let Some(why) = blocked(url) {
                     return Err(Refused::of(format!("The document is not fetched: {why}.")));
                 }
-                let fetched = self.documents.fetch(workspace, url, freshness).await;
+                let fetched = self.documents.fetch(asking, url).await;
                 let document = fetched.map_err(|e| Refused { unreachable: true, ..Refused::of(e.to_string()) })?;
                 (document.bytes, Origin { url: Some(document.url), root: None }, None, document.via)
             }
@@ -190,11 +188,12 @@ impl Ingester {
             }
             SpecSource::None => return Err(Refused::of("The connection has no document.")),
         };
+        let blocked = &blocked;
         let part = |url: String, most: usize| async move {
             if let Some(why) = blocked(&url) {
-                return Err(why);
+                return Err(format!("it is not fetched: {why}"));
             }
-            let fetched = self.documents.fetch_part(workspace, &url, freshness, most as u64).await;
+            let fetched = self.documents.fetch_part(asking, &url, most as u64).await;
             fetched.map(|document| document.bytes).map_err(|unreachable| unreachable.0)
         };
         let read = gather(bytes, origin, stored.is_none(), self.limits.clone(), part).await;

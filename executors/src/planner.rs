@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -18,8 +19,8 @@ use projections::SystemReads;
 use serde_json::Value;
 use std::sync::OnceLock;
 
-/// Workspaces whose index is kept in memory.
-const KEPT: usize = 32;
+/// Operations of all indexes in memory together; the oldest use goes first, and the newest index stays, however large.
+const KEPT: usize = 20_000;
 
 pub struct WorkspacePlanner {
     reads: SystemReads,
@@ -30,6 +31,7 @@ pub struct WorkspacePlanner {
 
 /// A catalogue and what it was made of.
 struct Kept {
+    at: Instant,
     parts: Vec<(ConnectionId, String, String)>,
     catalog: Arc<Catalog>,
 }
@@ -49,9 +51,10 @@ impl WorkspacePlanner {
         let unavailable = |e: &dyn std::fmt::Display| PlanFailure::Unavailable(e.to_string());
         let app = self.app.get().ok_or_else(|| unavailable(&"the planner is not joined"))?;
         let parts = self.reads.connected_operations(workspace).await.map_err(|e| unavailable(&e))?;
-        if let Some(kept) = self.lock().get(&workspace)
+        if let Some(kept) = self.lock().get_mut(&workspace)
             && kept.parts == parts
         {
+            kept.at = Instant::now();
             return Ok(kept.catalog.clone());
         }
         let mut connections = Vec::with_capacity(parts.len());
@@ -63,11 +66,18 @@ impl WorkspacePlanner {
             .await
             .map_err(|e| unavailable(&e))?;
         let mut map = self.lock();
-        if map.len() >= KEPT && !map.contains_key(&workspace) {
-            map.clear();
+        map.insert(workspace, Kept { at: Instant::now(), parts, catalog: catalog.clone() });
+        while map.len() > 1 && map.values().map(|kept| kept.catalog.len()).sum::<usize>() > KEPT {
+            let oldest = map.iter().filter(|(id, _)| **id != workspace).min_by_key(|(_, kept)| kept.at);
+            let Some(oldest) = oldest.map(|(id, _)| *id) else { break };
+            map.remove(&oldest);
         }
-        map.insert(workspace, Kept { parts, catalog: catalog.clone() });
         Ok(catalog)
+    }
+
+    /// Gives back the memory of indexes that nobody has used for so long.
+    pub fn let_go(&self, unused_for: Duration) {
+        self.lock().retain(|_, kept| kept.at.elapsed() < unused_for);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WorkspaceId, Kept>> {

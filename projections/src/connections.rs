@@ -189,6 +189,8 @@ impl View for Connections {
             "connection.ingestion_failed",
             "connection.tested",
             "connection.private_range_noted",
+            "connection.host_approval_required",
+            "connection.host_approval_lifted",
             "connection.approval_requested",
             "connection.host_approved",
             "connection.host_rejected",
@@ -408,12 +410,15 @@ fn change(row: &mut ConnectionView, event: &ConnectionEvent, at: DateTime<Utc>) 
         | ConnectionEvent::OauthRefreshFailed { .. }
         | ConnectionEvent::OauthRevoked { .. } => {}
         ConnectionEvent::PrivateRangeNoted { hosts } => row.private.extend(hosts.iter().cloned()),
-        ConnectionEvent::ApprovalRequested { .. }
+        ConnectionEvent::HostApprovalRequired { .. }
+        | ConnectionEvent::HostApprovalLifted { .. }
+        | ConnectionEvent::ApprovalRequested { .. }
         | ConnectionEvent::HostApproved { .. }
         | ConnectionEvent::HostRejected { .. } => row.approvals.evolve(event),
-        ConnectionEvent::Created { .. } | ConnectionEvent::Deleted {} | ConnectionEvent::CredentialRead { .. } => {
-            return;
-        }
+        ConnectionEvent::Created { .. }
+        | ConnectionEvent::Deleted {}
+        | ConnectionEvent::CredentialRead { .. }
+        | ConnectionEvent::DocumentsFetched { .. } => return,
     }
     row.updated_at = at;
 }

@@ -82,7 +82,7 @@ pub use rebuild::{
 pub use resource::{resource_id, resource_of};
 pub use specs::{Asked, ConnectionSpecView};
 pub use steps::{Attempt, AttemptStatus, ExecutionStepView};
-pub use system::{Due, DueDelivery, DueRefresh, Lag, RebuildStatus, SystemReads};
+pub use system::{Due, DueDelivery, DueIngestion, DueRefresh, Lag, RebuildStatus, SystemReads};
 pub use view::{Schema, TABLES, decode_fault};
 pub use webhooks::{WebhookStatus, WebhookView};
 pub use workflow_operations::{Callers, CallingWorkflow};

@@ -29,6 +29,15 @@ pub struct DueDelivery {
     pub id: DeliveryId,
 }
 
+/// A connection whose document is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DueIngestion {
+    pub workspace: WorkspaceId,
+    pub id: ConnectionId,
+    /// Somebody began long ago. Not so for what waits: an ingestion that begins this very moment is nobody else's.
+    pub stuck: bool,
+}
+
 /// A connection whose document the schedule wants to be read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DueRefresh {
@@ -88,20 +97,27 @@ impl SystemReads {
         Self { pool }
     }
 
-    /// Connections whose document waits, and those whose ingestion began before `stale` and did not end.
+    /// Connections whose document waits, and those whose ingestion began before `quiet` and did not end; those that began
+    /// before `stuck` are marked.
     pub async fn connections_to_ingest(
         &self,
-        stale: DateTime<Utc>,
+        quiet: DateTime<Utc>,
+        stuck: DateTime<Utc>,
         limit: i64,
-    ) -> Result<Vec<Due<ConnectionId>>, sqlx::Error> {
-        self.due(
-            "select workspace_id, id from read_models.connections
+    ) -> Result<Vec<DueIngestion>, sqlx::Error> {
+        let rows: Vec<(Uuid, Uuid, bool)> = sqlx::query_as(
+            "select workspace_id, id, ingestion_status = 'RUNNING' and updated_at < $2 from read_models.connections
               where ingestion_status = 'PENDING' or (ingestion_status = 'RUNNING' and updated_at < $1)
-              order by updated_at limit $2",
-            stale,
-            limit,
+              order by updated_at limit $3",
         )
-        .await
+        .bind(quiet)
+        .bind(stuck)
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        let due =
+            |(workspace, id, stuck)| DueIngestion { workspace: WorkspaceId(workspace), id: ConnectionId(id), stuck };
+        Ok(rows.into_iter().map(due).collect())
     }
 
     /// Connections whose document the schedule wants to be read again by `now`, the longest due first.

@@ -265,7 +265,7 @@ pub(crate) fn columns() -> Vec<(&'static str, &'static [&'static str])> {
 
 /// Event types that no view but the audit log shows.
 #[cfg(test)]
-const ONLY_AUDITED: [&str; 23] = [
+const ONLY_AUDITED: [&str; 24] = [
     "organization.created",
     "organization.settings_changed",
     "workspace.hosts_approved",
@@ -282,6 +282,7 @@ const ONLY_AUDITED: [&str; 23] = [
     "session.revoked",
     "user.login_failed",
     "access.denied",
+    "connection.documents_fetched",
     "document_cache.listed",
     "document_cache.purged",
     "oauth.authorization_started",

@@ -51,7 +51,12 @@ async fn nothing_is_called_at_a_new_host_before_an_admin_says_so() {
     let rejected = client.post(&format!("{path}/reject"), json!({ "reason": "not a partner" })).await.data(200);
     assert_eq!((&rejected["approval"], &rejected["approvalReason"]), (&json!("rejected"), &json!("not a partner")));
     assert!(says(client, &path).await["message"].as_str().unwrap().contains("not a partner"));
-    let approved = client.post(&format!("{path}/approve"), json!({})).await.data(200);
+    // Who approves says what: what waits may be another host by now.
+    client.post(&format!("{path}/approve"), json!({})).await.names(&["hosts"]);
+    let other = json!({ "hosts": [two.url(), "https://other.test"] });
+    let refused = client.post(&format!("{path}/approve"), other).await;
+    assert_eq!(refused.refused(409, "CONFLICT")["details"][0]["field"], "hosts[1]");
+    let approved = client.post(&format!("{path}/approve"), json!({ "hosts": [two.url()] })).await.data(200);
     assert_eq!((&approved["approval"], &approved["waitingHosts"]), (&json!("approved"), &json!([])));
     assert_eq!(called(client, &connection).await["status"], "completed");
 
@@ -92,7 +97,10 @@ async fn a_document_waits_for_its_host_and_is_read_after_the_approval() {
     assert!(failed["ingestionErrors"][0]["message"].as_str().unwrap().contains("waits for the approval"), "{failed}");
     assert!(library.seen().is_empty(), "the document was fetched");
 
-    client.post(&format!("{path}/approve"), json!({})).await.data(200);
+    let stale = client.header("if-match", "\"1\"").post(&format!("{path}/approve"), json!({})).await;
+    stale.refused(409, "CONFLICT");
+    let seen = failed["version"].to_string();
+    client.header("if-match", &seen).post(&format!("{path}/approve"), json!({})).await.data(200);
     let read = client.ingested(id(&connection)).await;
     assert_eq!(read["ingestionStatus"], "SUCCEEDED", "{read}");
     // The document names the API's own host, which waits in turn.
@@ -101,7 +109,37 @@ async fn a_document_waits_for_its_host_and_is_read_after_the_approval() {
     for part in ["plain HTTP", "no authentication", "private range", "write operations: 2 of 4"] {
         assert!(risks.contains(part), "{part}: {risks}");
     }
-    client.post(&format!("{path}/approve"), json!({})).await.data(200);
+    client.post(&format!("{path}/approve"), json!({ "hosts": [api.url()] })).await.data(200);
     assert_eq!(says(client, &path).await["status"], "success");
+    server.finish().await;
+}
+
+/// What an approved host leads to is as closed as it is by itself, for calls, tests and documents.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approved_host_leads_to_no_other_one() {
+    let server = Server::start().await;
+    let maria = server.account("maria").await;
+    let client = &maria.client;
+    require_approval(client).await;
+    let hidden = Stub::start(|_| Reply::json(200, &json!({ "openapi": "3.1.0", "info": {} }))).await;
+    let there = format!("{}/somewhere", hidden.url());
+    let front = Stub::start(move |_| Reply::json(302, &json!({})).with("Location", &there)).await;
+    let body = json!({ "name": "front", "baseUrl": front.url() });
+    let connection = client.post("/connections", body).await.data(201);
+    let path = format!("/connections/{}", id(&connection));
+    client.post(&format!("{path}/approve"), json!({ "hosts": [front.url()] })).await.data(200);
+    let execution = called(client, &connection).await;
+    let message = execution["steps"][0]["error"]["message"].as_str().unwrap_or_default();
+    assert!(message.contains("nobody has approved this host"), "{execution}");
+    assert_eq!(says(client, &path).await["status"], "failed");
+
+    let body = json!({ "name": "document", "specUrl": format!("{}/openapi.json", front.url()) });
+    let document = client.post("/connections", body).await.data(201);
+    assert_eq!(document["approval"], "not_required", "its host is approved for the workspace");
+    let failed = client.ingested(id(&document)).await;
+    assert_eq!(failed["ingestionStatus"], "FAILED", "{failed}");
+    assert!(failed["ingestionErrors"][0]["message"].as_str().unwrap().contains("nobody has approved"), "{failed}");
+    assert!(front.seen().len() >= 3, "the approved host was not asked");
+    assert!(hidden.seen().is_empty(), "a host that nobody has approved was called");
     server.finish().await;
 }

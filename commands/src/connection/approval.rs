@@ -2,13 +2,17 @@
 
 use domain::{
     connection::{Connection, ConnectionCommand, ConnectionEvent, Gate, origin},
+    error::Rejection,
     ids::{ConnectionId, WorkspaceId},
     organization::Organization,
     workspace::{Workspace, WorkspaceCommand},
 };
 
 use super::load;
-use crate::{App, Context, Failure, Outcome, unit::Unit};
+use crate::{
+    App, Context, Failure, Outcome,
+    unit::{Unit, check_version},
+};
 
 /// What the organization asks for, what the workspace has approved, and which of `urls` are in a private range.
 pub async fn gate(app: &App, workspace: WorkspaceId, urls: &[Option<&str>]) -> Result<Gate, Failure> {
@@ -27,20 +31,33 @@ pub async fn gate(app: &App, workspace: WorkspaceId, urls: &[Option<&str>]) -> R
     Ok(gate)
 }
 
-/// Every host that waits; the workspace's other connections may call them, too.
-pub async fn approve(app: &App, context: &Context, id: ConnectionId) -> Outcome<()> {
-    decide(app, context, id, || ConnectionCommand::Approve).await
+/// The named hosts, or every one that waits in the version that the caller has seen; the workspace's other connections
+/// may call them, too.
+pub async fn approve(
+    app: &App,
+    context: &Context,
+    id: ConnectionId,
+    expected_version: Option<i64>,
+    hosts: Option<Vec<String>>,
+) -> Outcome<()> {
+    if hosts.is_none() && expected_version.is_none() {
+        let message =
+            "name the hosts that you approve (waitingHosts), or send If-Match with the version that you have seen";
+        return Err(Rejection::field("hosts", message).into());
+    }
+    decide(app, context, id, expected_version, || ConnectionCommand::Approve { hosts: hosts.clone() }).await
 }
 
 /// Every host that waits, else those approved before: new connections to them ask again.
 pub async fn reject(app: &App, context: &Context, id: ConnectionId, reason: Option<String>) -> Outcome<()> {
-    decide(app, context, id, || ConnectionCommand::Reject { reason: reason.clone() }).await
+    decide(app, context, id, None, || ConnectionCommand::Reject { reason: reason.clone() }).await
 }
 
 async fn decide(
     app: &App,
     context: &Context,
     id: ConnectionId,
+    expected_version: Option<i64>,
     command: impl Fn() -> ConnectionCommand,
 ) -> Outcome<()> {
     let workspace = context.actor.workspace;
@@ -48,6 +65,7 @@ async fn decide(
     loop {
         attempt += 1;
         let mut connection = load(app, workspace, id).await?;
+        check_version(connection.sequence, expected_version)?;
         let mut approved = app.store().load::<Workspace>(workspace.0).await?;
         let mut unit = Unit::new(app, context).await?;
         for event in unit.stage::<Connection>(&mut connection, command())? {

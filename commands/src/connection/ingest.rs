@@ -1,6 +1,7 @@
 //! What the ingester records: begun, done, failed.
 
 use domain::{
+    call::CallFacts,
     connection::{Connection, ConnectionCommand, ConnectionEvent, DocumentVia, SpecChanges, SpecFacts},
     event::LogPosition,
     ids::ConnectionId,
@@ -52,6 +53,18 @@ pub async fn record_spec(
     };
     change(app, context, target(id), None, command).await?;
     app.waiters().ended(id.0);
+    Ok(())
+}
+
+/// Of an ingestion: its requests are in the log before what came of them.
+pub async fn record_fetches(
+    app: &App,
+    context: &Context,
+    id: ConnectionId,
+    calls: Vec<CallFacts>,
+) -> Result<(), Failure> {
+    let command = |_: &Connection| Ok(ConnectionCommand::RecordFetches { calls: calls.clone() });
+    change(app, context, target(id), None, command).await?;
     Ok(())
 }
 

@@ -22,7 +22,7 @@ use domain::{
 use event_store::Loaded;
 pub use health::change_health;
 pub use history::{compare, document};
-pub use ingest::{Begun, record_failure, record_spec, start_ingestion};
+pub use ingest::{Begun, record_failure, record_fetches, record_spec, start_ingestion};
 pub use refresh::{refresh, refresh_due};
 pub use test::test;
 pub use update::update;

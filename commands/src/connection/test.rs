@@ -116,6 +116,7 @@ async fn call(
         connection: id,
         base_url,
         credential_base: connection.credential_base.clone(),
+        origins: connection.approvals.allowed(),
         auth: connection.auth.clone(),
         movable: connection.wanted.is_some(),
         secret,

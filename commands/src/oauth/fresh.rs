@@ -94,7 +94,7 @@ pub async fn fresh(
     let deadline = Instant::now() + PATIENCE;
     loop {
         let state = connection::load(app, context.actor.workspace, id).await?.state;
-        let Some(grant) = usable(&state) else { return Ok(not_connected()) };
+        let Some(grant) = usable(&state) else { return Ok(Fresh::NotConnected(not_connected())) };
         if let Some(reason) = &grant.lost {
             return Ok(Fresh::Lost(reason.clone()));
         }
@@ -150,8 +150,9 @@ fn usable(state: &Connection) -> Option<&Grant> {
     state.grant.as_ref()
 }
 
-fn not_connected() -> Fresh {
-    Fresh::NotConnected(format!("The connection is not authorized yet: {}.", NEXT_STEP.replace("it again", "it")))
+/// What to say of a connection that nobody has authorized.
+pub fn not_connected() -> String {
+    format!("The connection is not authorized yet: {}.", NEXT_STEP.replace("it again", "it"))
 }
 
 /// It ends, or was refused, and there is nothing to renew it with.

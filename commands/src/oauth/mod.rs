@@ -20,7 +20,7 @@ use domain::{
     error::{Code, Rejection},
     oauth::{Fault, FaultKind},
 };
-pub use fresh::{Fresh, Renewals, fresh, renew_due};
+pub use fresh::{Fresh, Renewals, fresh, not_connected, renew_due};
 pub use revoke::{Revoked, revoke};
 pub use token::{Token, token};
 pub use tokens::reveal;

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AuthScheme, Connection, ConnectionEvent, SpecFacts, SpecSource, absolute};
-use crate::error::Rejection;
+use crate::error::{Code, Faults, Rejection};
 
 /// What the organization asks for, and what the workspace has approved so far.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -38,16 +38,17 @@ impl Approval {
     }
 }
 
-/// The origins that wait, that were approved and that were not.
+/// The origins that wait, that may be called and that may not.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Approvals {
+    /// The organization asks for approvals: what is not in `known` or `approved` is not called, whoever names it.
+    pub required: bool,
     pub waiting: Vec<String>,
     pub approved: Vec<String>,
     pub rejected: Vec<String>,
-    /// Origins that waited or were rejected, and that the present document does not name any more. Saved workflows may.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub dropped: Vec<String>,
+    /// Origins that need no approval of this connection: approved for the workspace, or called before anybody asked.
+    pub known: Vec<String>,
     /// Why, when somebody said so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -63,46 +64,70 @@ impl Approvals {
         }
     }
 
+    /// The origins that may be called; `None`: every one.
+    pub fn allowed(&self) -> Option<Vec<String>> {
+        self.required.then(|| self.known.iter().chain(&self.approved).cloned().collect())
+    }
+
     /// Why nothing may be called there, in words; `None` when it may.
     pub fn blocks(&self, url: &str) -> Option<String> {
-        let origin = origin(url)?;
-        if self.waiting.contains(&origin) || self.dropped.contains(&origin) {
+        let Some(origin) = origin(url) else {
+            return self.required.then(|| "it cannot be told which host that is".to_owned());
+        };
+        if self.waiting.contains(&origin) {
             return Some(format!("{origin} waits for the approval of an admin"));
         }
-        self.rejected.contains(&origin).then(|| match &self.reason {
-            Some(reason) => format!("an admin has rejected {origin}: {reason}"),
-            None => format!("an admin has rejected {origin}"),
-        })
+        if self.rejected.contains(&origin) {
+            return Some(match &self.reason {
+                Some(reason) => format!("an admin has rejected {origin}: {reason}"),
+                None => format!("an admin has rejected {origin}"),
+            });
+        }
+        let closed = self.required && !self.known.contains(&origin) && !self.approved.contains(&origin);
+        closed.then(|| format!("no admin has approved {origin}"))
     }
 
     pub fn evolve(&mut self, event: &ConnectionEvent) {
         match event {
+            ConnectionEvent::HostApprovalRequired { known } => {
+                self.required = true;
+                self.waiting.retain(|host| !known.contains(host));
+                self.rejected.retain(|host| !known.contains(host));
+                add(&mut self.known, known);
+            }
+            ConnectionEvent::HostApprovalLifted {} => {
+                self.required = false;
+                self.waiting.clear();
+            }
             ConnectionEvent::ApprovalRequested { hosts } => {
-                // What waits is what is called now; another host is asked for anew when it comes back, and is not called
-                // meanwhile.
-                let before = self.waiting.drain(..).chain(self.rejected.drain(..)).chain(self.dropped.drain(..));
-                let mut dropped: Vec<String> = before.filter(|host| !hosts.contains(host)).collect();
-                dropped.sort_unstable();
-                dropped.dedup();
-                self.dropped = dropped;
+                // What waits is what is called now; another host is asked for anew when it comes back.
+                self.required = true;
+                self.rejected.clear();
+                self.known.retain(|host| !hosts.contains(host));
                 self.waiting = hosts.clone();
                 self.reason = None;
             }
             ConnectionEvent::HostApproved { hosts } => {
-                self.approved
-                    .extend(hosts.iter().filter(|host| !self.approved.contains(host)).cloned().collect::<Vec<_>>());
+                add(&mut self.approved, hosts);
                 self.waiting.retain(|host| !hosts.contains(host));
                 self.rejected.retain(|host| !hosts.contains(host));
-                self.dropped.retain(|host| !hosts.contains(host));
             }
             ConnectionEvent::HostRejected { hosts, reason } => {
-                self.rejected
-                    .extend(hosts.iter().filter(|host| !self.rejected.contains(host)).cloned().collect::<Vec<_>>());
+                add(&mut self.rejected, hosts);
                 self.waiting.retain(|host| !hosts.contains(host));
                 self.approved.retain(|host| !hosts.contains(host));
+                self.known.retain(|host| !hosts.contains(host));
                 self.reason = reason.clone();
             }
             _ => {}
+        }
+    }
+}
+
+fn add(list: &mut Vec<String>, hosts: &[String]) {
+    for host in hosts {
+        if !list.contains(host) {
+            list.push(host.clone());
         }
     }
 }
@@ -142,25 +167,38 @@ fn called(source: &SpecSource, base_url: Option<&str>, facts: Option<&SpecFacts>
     each
 }
 
-/// The event that asks for what is called and nobody has approved; `None` when that is nothing new.
-pub(super) fn ask(
-    present: &Approvals,
-    gate: &Gate,
-    source: &SpecSource,
-    base_url: Option<&str>,
-    facts: Option<&SpecFacts>,
-) -> Option<ConnectionEvent> {
+/// What a connection calls from now on: its source, its base URL, and what its document says.
+pub(super) type Calls<'a> = (&'a SpecSource, Option<&'a str>, Option<&'a SpecFacts>);
+
+/// What comes of the organization's wish: hosts that are called already or are approved for the workspace stay open, and
+/// for every other one that `calls` names an approval is asked for. Nothing, when all that is said already.
+pub(super) fn ask(state: &Connection, gate: &Gate, (source, base_url, facts): Calls) -> Vec<ConnectionEvent> {
+    let present = &state.approvals;
     if !gate.required {
-        return None;
+        return if present.required { vec![ConnectionEvent::HostApprovalLifted {}] } else { vec![] };
     }
-    let known = |host: &String| gate.approved.contains(host) || present.approved.contains(host);
     let mut hosts = called(source, base_url, facts);
-    hosts.retain(|host| !known(host));
+    let mut before = match present.required {
+        true => vec![],
+        false => called(&state.source, state.base_url.as_deref(), state.facts.as_ref()),
+    };
+    before.retain(|host| !present.rejected.contains(host));
+    let is_known = |host: &String| gate.approved.contains(host) || before.contains(host);
+    let new = |host: &&String| !present.known.contains(host) && !present.approved.contains(host);
+    let mut known: Vec<String> = hosts.iter().filter(|host| is_known(host)).filter(new).cloned().collect();
+    add(&mut known, &before);
+    hosts.retain(|host| !is_known(host) && new(&host));
+    let mut events = Vec::new();
+    if !present.required || !known.is_empty() {
+        events.push(ConnectionEvent::HostApprovalRequired { known });
+    }
     let asked = |host: &String| present.waiting.contains(host) || present.rejected.contains(host);
     // A host that is called no more is forgotten, and asked for anew when it comes back.
-    let mut before = present.waiting.iter().chain(&present.rejected);
-    let nothing_new = hosts.iter().all(asked) && before.all(|host| hosts.contains(host));
-    (!nothing_new).then_some(ConnectionEvent::ApprovalRequested { hosts })
+    let mut waited = present.waiting.iter().chain(&present.rejected).filter(|host| !is_known(host));
+    if !hosts.iter().all(asked) || waited.any(|host| !hosts.contains(host)) {
+        events.push(ConnectionEvent::ApprovalRequested { hosts });
+    }
+    events
 }
 
 /// What is new of the called origins' addresses.
@@ -169,11 +207,28 @@ pub(super) fn note(known: &[String], gate: &Gate) -> Option<ConnectionEvent> {
     (!new.is_empty()).then_some(ConnectionEvent::PrivateRangeNoted { hosts: new })
 }
 
-pub(super) fn approve(state: &Connection) -> Vec<ConnectionEvent> {
-    let mut hosts = state.approvals.waiting.clone();
-    hosts.extend(state.approvals.rejected.iter().cloned());
+/// Of the named hosts, each of which must wait or be rejected; of all of those when none is named.
+pub(super) fn approve(state: &Connection, named: Option<Vec<String>>) -> Result<Vec<ConnectionEvent>, Rejection> {
+    let Approvals { waiting, rejected, approved, .. } = &state.approvals;
+    let asked: Vec<String> = waiting.iter().chain(rejected).cloned().collect();
+    let hosts = match named {
+        None => asked,
+        Some(named) => {
+            let mut faults = Faults::default();
+            for (index, host) in named.iter().enumerate() {
+                if !asked.contains(host) && !approved.contains(host) {
+                    faults.add(format!("hosts[{index}]"), format!("{host} does not wait for an approval"));
+                }
+            }
+            if !faults.0.is_empty() {
+                let message = "What waits has changed: look at waitingHosts again, and approve what you find right.";
+                return Err(Rejection { details: faults.0, ..Rejection::new(Code::Conflict, message) });
+            }
+            named.into_iter().filter(|host| asked.contains(host)).collect()
+        }
+    };
     if hosts.is_empty() {
-        return vec![];
+        return Ok(vec![]);
     }
     let mut events = vec![ConnectionEvent::HostApproved { hosts: hosts.clone() }];
     // The document could not be fetched before.
@@ -182,22 +237,37 @@ pub(super) fn approve(state: &Connection) -> Vec<ConnectionEvent> {
     {
         events.push(ConnectionEvent::RefreshRequested { source: state.source.clone(), scheduled: false });
     }
-    events
+    Ok(events)
 }
 
-/// What waits, else what was approved.
+/// What waits, else what was open.
 pub(super) fn reject(state: &Connection, reason: Option<String>) -> Result<Vec<ConnectionEvent>, Rejection> {
     if let Some(text) = &reason
         && (text.chars().count() > 500 || text.chars().any(char::is_control))
     {
         return Err(Rejection::field("reason", "must have at most 500 characters and no line breaks"));
     }
-    let Approvals { waiting, approved, .. } = &state.approvals;
-    let hosts = if waiting.is_empty() { approved.clone() } else { waiting.clone() };
+    let Approvals { waiting, approved, known, .. } = &state.approvals;
+    let hosts = match waiting.is_empty() {
+        true => approved.iter().chain(known).cloned().collect(),
+        false => waiting.clone(),
+    };
     Ok(if hosts.is_empty() { vec![] } else { vec![ConnectionEvent::HostRejected { hosts, reason }] })
 }
 
 impl Connection {
+    /// The origins that documents of this connection may come from, as the workspace sees it now; `None`: every one.
+    pub fn document_origins(&self, gate: &Gate) -> Option<Vec<String>> {
+        let mut origins = match (self.approvals.allowed(), gate.required) {
+            (Some(allowed), _) => allowed,
+            (None, true) => called(&self.source, self.base_url.as_deref(), self.facts.as_ref()),
+            (None, false) => return None,
+        };
+        add(&mut origins, &gate.approved);
+        origins.retain(|host| !self.approvals.waiting.contains(host) && !self.approvals.rejected.contains(host));
+        Some(origins)
+    }
+
     /// What to know before trusting this host, in words.
     pub fn risks(&self) -> Vec<String> {
         let mut risks = Vec::new();
@@ -253,13 +323,21 @@ mod tests {
     }
 
     fn read(state: &mut Connection, server: &str, elsewhere: &[&str], gate: Gate) {
+        if state.ingestion == IngestionStatus::Succeeded {
+            run(state, ConnectionCommand::Refresh { source: None });
+        }
         run(state, ConnectionCommand::StartIngestion { executor: "e".into(), after: state.ingestions });
         let elsewhere = elsewhere.iter().map(|host| (*host).to_owned()).collect();
         let security = SpecSecurity { writes: 2, elsewhere, ..SpecSecurity::default() };
         let facts = crate::connection::tests::secured(server, security);
+        let facts = SpecFacts { spec_hash: server.into(), ..facts };
         let number = state.ingestions;
         let (changes, via) = (SpecChanges::default(), DocumentVia::Fetched);
         run(state, ConnectionCommand::RecordSpec { number, facts, changes, via, gate });
+    }
+
+    fn approve(state: &mut Connection) -> usize {
+        run(state, ConnectionCommand::Approve { hosts: None })
     }
 
     fn base_url(state: &mut Connection, url: &str, gate: Gate) {
@@ -282,13 +360,13 @@ mod tests {
         create(&mut state, gate(&[]), false);
         assert_eq!(state.approvals.state(), Approval::Pending);
         assert!(state.approvals.blocks("https://docs.test/x").unwrap().contains("waits"));
-        assert_eq!(run(&mut state, ConnectionCommand::Approve), 2, "and the document is asked for again");
+        assert_eq!(approve(&mut state), 2, "and the document is asked for again");
         assert_eq!(state.approvals.blocks("https://docs.test/x"), None);
         // The document names another host, and an operation a third one.
         read(&mut state, "https://api.test/v1", &["https://files.test"], gate(&["https://docs.test"]));
         assert_eq!(state.approvals.waiting, ["https://api.test", "https://files.test"]);
-        run(&mut state, ConnectionCommand::Approve);
-        assert_eq!((state.approvals.state(), run(&mut state, ConnectionCommand::Approve)), (Approval::Approved, 0));
+        approve(&mut state);
+        assert_eq!((state.approvals.state(), approve(&mut state)), (Approval::Approved, 0));
 
         let mut known = Connection::default();
         create(&mut known, gate(&["https://docs.test"]), false);
@@ -302,7 +380,7 @@ mod tests {
         assert_eq!(state.approvals.state(), Approval::NotRequired);
         base_url(&mut state, "https://one.test/a", gate(&["https://docs.test"]));
         assert_eq!(state.approvals.waiting, ["https://one.test"]);
-        run(&mut state, ConnectionCommand::Approve);
+        approve(&mut state);
         base_url(&mut state, "https://one.test/b", gate(&["https://docs.test"]));
         assert_eq!(state.approvals.state(), Approval::Approved, "the same host");
         base_url(&mut state, "https://two.test", gate(&["https://docs.test"]));
@@ -320,11 +398,62 @@ mod tests {
         assert_eq!(state.approvals.state(), Approval::Rejected);
         assert!(state.approvals.blocks("https://docs.test").unwrap().contains("not ours"));
         assert_eq!(run(&mut state, reject(None)), 0);
-        run(&mut state, ConnectionCommand::Approve);
+        approve(&mut state);
         assert_eq!(state.approvals.state(), Approval::Approved);
         run(&mut state, reject(None));
         assert_eq!(state.approvals.state(), Approval::Rejected, "an approval can be taken back");
         assert_eq!(state.decide(reject(Some("a\nb"))).unwrap_err().details[0].field, "reason");
+    }
+
+    #[test]
+    fn what_is_not_on_the_list_is_closed() {
+        let mut state = Connection::default();
+        create(&mut state, gate(&["https://docs.test"]), false);
+        assert_eq!(state.approvals.allowed().unwrap(), ["https://docs.test"]);
+        assert_eq!(state.approvals.blocks("https://docs.test/x"), None);
+        // A redirect, a server of a saved workflow, a text that is no URL: none of them was asked for.
+        for url in ["https://other.test", "http://docs.test", "https://docs.test:444", "docs.test", "https://"] {
+            assert!(state.approvals.blocks(url).is_some(), "{url}");
+        }
+        read(&mut state, "https://api.test", &[], gate(&["https://docs.test"]));
+        approve(&mut state);
+        // Called no more, and still approved; what was never decided is closed.
+        base_url(&mut state, "https://moved.test", gate(&["https://docs.test", "https://api.test"]));
+        assert_eq!(state.approvals.blocks("https://api.test"), None);
+        base_url(&mut state, "https://api.test", gate(&["https://docs.test", "https://api.test"]));
+        assert!(state.approvals.blocks("https://moved.test").unwrap().contains("no admin has approved"));
+    }
+
+    #[test]
+    fn hosts_from_before_the_organization_asked_stay_open_and_its_word_can_be_taken_back() {
+        let mut state = Connection::default();
+        create(&mut state, Gate::default(), false);
+        read(&mut state, "https://one.test", &["https://files.test"], Gate::default());
+        assert_eq!((state.approvals.allowed(), state.approvals.blocks("docs.test")), (None, None));
+        // Asked from here on: the document names another server.
+        read(&mut state, "https://two.test", &["https://files.test"], gate(&[]));
+        assert_eq!(state.approvals.waiting, ["https://two.test"]);
+        for url in ["https://docs.test", "https://one.test", "https://files.test"] {
+            assert_eq!(state.approvals.blocks(url), None, "{url}");
+        }
+        read(&mut state, "https://three.test", &[], Gate::default());
+        assert_eq!((state.approvals.allowed(), state.approvals.state()), (None, Approval::NotRequired));
+        assert_eq!(state.approvals.blocks("https://two.test"), None);
+    }
+
+    #[test]
+    fn an_approval_is_of_the_hosts_that_it_names() {
+        let mut state = Connection::default();
+        create(&mut state, gate(&[]), false);
+        read(&mut state, "https://api.test", &["https://files.test"], gate(&[]));
+        let named = |hosts: &[&str]| ConnectionCommand::Approve {
+            hosts: Some(hosts.iter().map(|host| (*host).to_owned()).collect()),
+        };
+        let refused = state.decide(named(&["https://api.test", "https://new.test"])).unwrap_err();
+        assert_eq!((refused.code, refused.details[0].field.as_str()), (Code::Conflict, "hosts[1]"));
+        run(&mut state, named(&["https://api.test"]));
+        assert_eq!(state.approvals.waiting, ["https://docs.test", "https://files.test"], "nobody has looked at these");
+        assert_eq!(run(&mut state, named(&["https://api.test"])), 0, "said twice");
     }
 
     #[test]

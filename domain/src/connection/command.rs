@@ -74,11 +74,17 @@ pub enum ConnectionCommand {
         via: DocumentVia,
         gate: Gate,
     },
-    /// Of every host that waits or was rejected.
-    Approve,
+    /// Of the named hosts; of every one that waits or was rejected when none is named.
+    Approve {
+        hosts: Option<Vec<String>>,
+    },
     /// Of every host that waits; of those approved before when none does.
     Reject {
         reason: Option<String>,
+    },
+    /// The requests that an ingestion has made, whatever came of it.
+    RecordFetches {
+        calls: Vec<CallFacts>,
     },
     FailIngestion {
         number: u32,
@@ -113,12 +119,15 @@ pub enum ConnectionCommand {
     Delete,
 }
 
+/// Requests of one ingestion that are kept in the log; of further ones the number.
+const FETCHES_SHOWN: usize = 50;
+
 pub(super) fn decide(state: &Connection, command: ConnectionCommand) -> Result<Vec<ConnectionEvent>, Rejection> {
     use ConnectionCommand::*;
     if let Create { name, description, source, base_url, auth, credential, gate } = command {
         let mut events = create(state, name, description, source.clone(), base_url.clone(), auth, credential)?;
         events.extend(approval::note(&[], &gate));
-        events.extend(approval::ask(&state.approvals, &gate, &source, base_url.as_deref(), None));
+        events.extend(approval::ask(state, &gate, (&source, base_url.as_deref(), None)));
         return Ok(events);
     }
     if !state.is_live() {
@@ -146,18 +155,27 @@ pub(super) fn decide(state: &Connection, command: ConnectionCommand) -> Result<V
             }
             _ => Ok(vec![]),
         },
-        RecordSpec { number, facts, via, .. } if state.ingests(number) && state.has(&facts) => {
-            Ok(vec![ConnectionEvent::SpecUnchanged { spec_hash: facts.spec_hash, via }])
+        RecordSpec { number, facts, via, gate, .. } if state.ingests(number) && state.has(&facts) => {
+            let asked = approval::ask(state, &gate, (&state.source, state.base_url.as_deref(), Some(&facts)));
+            let mut events = vec![ConnectionEvent::SpecUnchanged { spec_hash: facts.spec_hash, via }];
+            events.extend(asked);
+            Ok(events)
         }
         RecordSpec { number, facts, changes, via, gate } if state.ingests(number) => {
             let resolved = decided(state.wanted.as_ref(), &state.auth, &facts);
-            let asked = approval::ask(&state.approvals, &gate, &state.source, state.base_url.as_deref(), Some(&facts));
+            let asked = approval::ask(state, &gate, (&state.source, state.base_url.as_deref(), Some(&facts)));
             let mut events = vec![ConnectionEvent::SpecRefreshed { facts, changes, via: Some(via) }];
             events.extend(resolved);
             events.extend(asked);
             Ok(events)
         }
-        Approve => Ok(approval::approve(state)),
+        RecordFetches { calls } if calls.is_empty() => Ok(vec![]),
+        RecordFetches { mut calls } => {
+            let more = u32::try_from(calls.len().saturating_sub(FETCHES_SHOWN)).unwrap_or(u32::MAX);
+            calls.truncate(FETCHES_SHOWN);
+            Ok(vec![ConnectionEvent::DocumentsFetched { calls, more }])
+        }
+        Approve { hosts } => approval::approve(state, hosts),
         Reject { reason } => approval::reject(state, reason),
         FailIngestion { number, errors, unreachable } if state.ingests(number) => {
             Ok(vec![ConnectionEvent::IngestionFailed { errors, unreachable }])
@@ -288,7 +306,7 @@ fn update(state: &Connection, mut patch: ConnectionPatch) -> Result<Vec<Connecti
     events.extend(resolved);
     if let Some(base) = moved {
         events.extend(approval::note(&state.private, &patch.gate));
-        events.extend(approval::ask(&state.approvals, &patch.gate, &state.source, Some(&base), None));
+        events.extend(approval::ask(state, &patch.gate, (&state.source, Some(&base), None)));
     }
     Ok(events)
 }

@@ -158,6 +158,13 @@ events! {
             via: Option<DocumentVia>,
         },
         "connection.spec_unchanged" v "1" = SpecUnchanged { spec_hash: String, via: DocumentVia },
+        /// What was asked of the servers of its documents. Repetitions by the client are counted in the call.
+        "connection.documents_fetched" v "1" = DocumentsFetched {
+            calls: Vec<CallFacts>,
+            /// Calls beyond those listed.
+            #[serde(default, skip_serializing_if = "is_zero")]
+            more: u32,
+        },
         "connection.ingestion_failed" v "1" = IngestionFailed {
             errors: Vec<SpecProblem>,
             /// There was no document to read; `errors` say why.
@@ -166,6 +173,11 @@ events! {
         },
         /// A host is in a private range: a note, not a refusal.
         "connection.private_range_noted" v "1" = PrivateRangeNoted { hosts: Vec<String> },
+        /// From here on only hosts that are approved are called. `known` are so already: approved for the workspace, or
+        /// called before the organization asked for approvals.
+        "connection.host_approval_required" v "1" = HostApprovalRequired { known: Vec<String> },
+        /// The organization asks for approvals no more.
+        "connection.host_approval_lifted" v "1" = HostApprovalLifted {},
         /// Hosts that nobody has approved: nothing is called there before somebody does.
         "connection.approval_requested" v "1" = ApprovalRequested { hosts: Vec<String> },
         "connection.host_approved" v "1" = HostApproved { hosts: Vec<String> },

@@ -261,7 +261,10 @@ impl Connection {
                 self.standing =
                     Standing { health: Health::CredentialExpired, since: Some(expired_at), ..self.standing };
             }
-            ConnectionEvent::ApprovalRequested { .. }
+            ConnectionEvent::DocumentsFetched { .. }
+            | ConnectionEvent::HostApprovalRequired { .. }
+            | ConnectionEvent::HostApprovalLifted { .. }
+            | ConnectionEvent::ApprovalRequested { .. }
             | ConnectionEvent::HostApproved { .. }
             | ConnectionEvent::HostRejected { .. }
             | ConnectionEvent::OauthGranted { .. }

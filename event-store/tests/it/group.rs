@@ -27,6 +27,15 @@ fn quick() -> GroupOptions {
     }
 }
 
+/// A partition that a member is at work on, until it is done or killed in the middle.
+struct Busy(Arc<AtomicBool>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
 /// What all members of a group have handled.
 #[derive(Default)]
 struct Book {
@@ -41,8 +50,8 @@ struct Book {
 
 impl Book {
     async fn note(&self, member: usize, partition: u32, events: &[Arc<RecordedEvent>]) {
-        let busy = self.busy.lock().unwrap().entry(partition).or_default().clone();
-        if busy.swap(true, Ordering::SeqCst) {
+        let busy = Busy(self.busy.lock().unwrap().entry(partition).or_default().clone());
+        if busy.0.swap(true, Ordering::SeqCst) {
             self.overlaps.fetch_add(1, Ordering::SeqCst);
         }
         tokio::task::yield_now().await;
@@ -51,7 +60,6 @@ impl Book {
         }
         self.by.lock().unwrap().insert(partition, member);
         self.handled.fetch_add(events.len(), Ordering::SeqCst);
-        busy.store(false, Ordering::SeqCst);
     }
 
     fn members(&self) -> BTreeMap<usize, usize> {

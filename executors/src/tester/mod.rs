@@ -87,6 +87,7 @@ impl Tester {
         let mut request = OutboundRequest::get(url.clone())
             .timeout(TIMEOUT)
             .scope(scope)
+            .origins(target.origins.clone())
             .header("Accept", "application/json, */*;q=0.5");
         if let Some(traceparent) = &target.traceparent {
             request = request.header("traceparent", traceparent.as_str());

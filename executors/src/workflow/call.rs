@@ -66,6 +66,8 @@ pub(super) struct Target {
     pub standing: Standing,
     /// Of `oauth2`: scopes that the call needs by the document's word and that were not granted.
     pub grant: Option<Vec<String>>,
+    /// The only origins that may be called, where an organization approves them.
+    pub origins: Option<Vec<String>>,
 }
 
 pub(super) struct Outcome {
@@ -148,14 +150,17 @@ pub(super) async fn target(
         Ok(Sending::Nothing) => Vec::new(),
         Ok(Sending::Parts(parts)) => parts,
     };
-    let standing = connection.standing;
+    let (standing, origins) = (connection.standing, connection.approvals.allowed());
     let unmet = (connection.auth == AuthScheme::None).then(|| needs.map(security::in_words)).flatten();
     let unmet = unmet.filter(|words| !words.is_empty());
     if parts.is_empty() {
-        return Ok(Ok(Target { base_url, parts, credential: None, unmet, standing, grant: None }));
+        return Ok(Ok(Target { base_url, parts, credential: None, unmet, standing, origins, grant: None }));
     }
     let Some(id) = connection.credential else {
-        return Ok(Err(error("CREDENTIAL_MISSING", "The connection has no credential: store one.")));
+        return Ok(Err(match connection.oauth_client() {
+            Some(_) => error("OAUTH_NOT_CONNECTED", oauth::not_connected()),
+            None => error("CREDENTIAL_MISSING", "The connection has no credential: store one."),
+        }));
     };
     if connection.credential_base.as_deref().is_none_or(|bound| !same_origin(bound, &base_url)) {
         return Ok(Err(error("CREDENTIAL_BOUND", BOUND)));
@@ -163,9 +168,15 @@ pub(super) async fn target(
     if connection.oauth_client().is_some() {
         let lacking = connection.lacking_scopes(needs);
         return Ok(match oauth::fresh(app, context, call.connection_id, Because::Use, None).await? {
-            Fresh::Version(version) => {
-                Ok(Target { base_url, parts, credential: Some((id, version)), unmet, standing, grant: Some(lacking) })
-            }
+            Fresh::Version(version) => Ok(Target {
+                base_url,
+                parts,
+                credential: Some((id, version)),
+                unmet,
+                standing,
+                origins,
+                grant: Some(lacking),
+            }),
             other => Err(other.fault().map_or_else(|| error("INTERNAL", ""), |(code, words)| error(code, words))),
         });
     }
@@ -176,7 +187,7 @@ pub(super) async fn target(
     if stored.is_expired(app.now()) {
         return Ok(Err(error("CREDENTIAL_EXPIRED", "The connection's credential has expired: store a new value.")));
     }
-    Ok(Ok(Target { base_url, parts, credential: Some((id, stored.version)), unmet, standing, grant: None }))
+    Ok(Ok(Target { base_url, parts, credential: Some((id, stored.version)), unmet, standing, origins, grant: None }))
 }
 
 pub(super) fn retry_of(definition: &Definition, step_id: &str) -> Retry {
@@ -283,6 +294,7 @@ pub(super) fn request(
     let method = call.method.parse().map_err(|_| error("BAD_METHOD", "The method is not known."))?;
     let mut request = OutboundRequest::new(method, url)
         .timeout(Duration::from_millis(attempt.timeout_ms))
+        .origins(target.origins.clone())
         .max_response_bytes(MAX_ANSWER);
     let has = |name: &str| call.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
     if !has("accept") {

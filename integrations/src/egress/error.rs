@@ -45,6 +45,9 @@ pub enum EgressError {
     /// The server answered with a redirect that would weaken the request or hand its credentials on.
     #[error("the redirect to `{host}` was not followed: {reason}")]
     RedirectRefused { host: String, reason: &'static str },
+    /// The caller has said which hosts may be called, and this one is not among them.
+    #[error("`{host}` is not called: nobody has approved it")]
+    NotApproved { host: String },
     #[error("the name `{host}` could not be resolved")]
     Dns { host: String },
     #[error("no connection to `{host}`: {reason}")]
@@ -92,6 +95,7 @@ impl EgressError {
             Self::TooManyRedirects { .. } | Self::ResponseTooLarge { .. } => true,
             Self::InvalidUrl { .. } | Self::InvalidRequest { .. } | Self::BlockedScheme { .. } => false,
             Self::BlockedAddress { .. } | Self::BlockedPort { .. } | Self::RedirectRefused { .. } => false,
+            Self::NotApproved { .. } => false,
             Self::Dns { .. } | Self::Connect { .. } | Self::Tls { .. } | Self::Client { .. } => false,
             Self::Busy { .. } | Self::BreakerOpen { .. } | Self::HeldBack { .. } => false,
         }

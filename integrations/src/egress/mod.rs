@@ -239,6 +239,15 @@ impl Egress {
     ) -> Result<(Hop, (reqwest::Response, Place), u32), EgressError> {
         let mut redirects = 0;
         loop {
+            if !request.may_call(&hop.url) {
+                return Err(match redirects {
+                    0 => EgressError::NotApproved { host: host_of(&hop.url) },
+                    _ => EgressError::RedirectRefused {
+                        host: host_of(&hop.url),
+                        reason: "nobody has approved this host",
+                    },
+                });
+            }
             let answer = self.exchange(&hop, request, budget).await;
             let answer = answer.map_err(|error| if redirects > 0 { error.after_redirect() } else { error })?;
             let next = match request.follow_redirects {

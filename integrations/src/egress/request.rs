@@ -46,6 +46,9 @@ pub struct OutboundRequest {
     /// How often the client itself repeats a safe request (GET, HEAD) that failed for the moment. Default 0: who has a
     /// retry policy of its own wants to know at once.
     pub retries: usize,
+    /// The origins that may be called, by this request and by whatever it is redirected to. `None`: every one that the
+    /// policy lets through.
+    pub origins: Option<Vec<String>>,
     /// Shown in the TLS handshake; stays with the first scheme, host and port, as credentials in headers do.
     pub identity: Option<ClientIdentity>,
 }
@@ -63,6 +66,7 @@ impl OutboundRequest {
             sensitive_headers: Vec::new(),
             scope: Scope::default(),
             retries: 0,
+            origins: None,
             identity: None,
         }
     }
@@ -106,6 +110,17 @@ impl OutboundRequest {
     pub fn scope(mut self, scope: Scope) -> Self {
         self.scope = scope;
         self
+    }
+
+    pub fn origins(mut self, origins: Option<Vec<String>>) -> Self {
+        self.origins = origins;
+        self
+    }
+
+    /// Whether `origins` let a URL through. Both sides are read by the parser that decides where a request goes.
+    pub(super) fn may_call(&self, url: &url::Url) -> bool {
+        let same = |origin: &String| url::Url::parse(origin).is_ok_and(|allowed| allowed.origin() == url.origin());
+        self.origins.as_ref().is_none_or(|origins| origins.iter().any(same))
     }
 
     pub fn retries(mut self, retries: usize) -> Self {

@@ -90,6 +90,7 @@ fn label(error: &EgressError) -> &'static str {
         EgressError::BlockedScheme { .. } | EgressError::BlockedAddress { .. } | EgressError::BlockedPort { .. } => {
             "blocked"
         }
+        EgressError::NotApproved { .. } => "not_approved",
         EgressError::RedirectRefused { .. } | EgressError::TooManyRedirects { .. } => "redirect",
         EgressError::Dns { .. } => "dns",
         EgressError::Connect { .. } => "connect",

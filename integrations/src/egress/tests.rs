@@ -268,6 +268,25 @@ async fn methods_and_bodies_over_redirects() {
 }
 
 #[tokio::test]
+async fn only_the_origins_that_were_named_are_called() {
+    let (one, two) = (Server::start(|_| Say::ok("one")).await, Server::start(|_| Say::ok("two")).await);
+    let there = two.url("/landed");
+    let redirecting = Server::start(move |_| Say::redirect(302, &there)).await;
+    let egress = loopback();
+    let asks = |url: String, origins: &[&Server]| {
+        let origins = origins.iter().map(|server| server.url("").trim_end_matches('/').to_owned()).collect();
+        egress.send(OutboundRequest::get(url).origins(Some(origins)))
+    };
+    assert_eq!(asks(one.url("/x"), &[&two, &one]).await.unwrap().status, 200);
+    let error = asks(one.url("/x"), &[&two]).await.unwrap_err();
+    assert!(matches!(&error, EgressError::NotApproved { .. }) && !error.is_outcome_unknown(), "{error}");
+    let error = asks(redirecting.url("/"), &[&redirecting, &one]).await.unwrap_err();
+    assert!(matches!(&error, EgressError::RedirectRefused { .. }), "{error}");
+    assert!(two.heard().is_empty(), "called without approval");
+    assert_eq!(asks(redirecting.url("/"), &[&redirecting, &two]).await.unwrap().status, 200);
+}
+
+#[tokio::test]
 async fn answers_are_bounded() {
     let server = Server::start(|request| match request.split_whitespace().nth(1) {
         Some("/exact") => Say::ok(&"x".repeat(1000)),

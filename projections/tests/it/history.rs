@@ -231,6 +231,7 @@ async fn connections(log: &mut Log, workspace: WorkspaceId) -> (ConnectionId, Co
         ConnectionEvent::CredentialAttached { credential_id: credential },
         ConnectionEvent::SpecUnchanged { spec_hash: first.spec_hash.clone(), via: DocumentVia::NotModified },
         ConnectionEvent::RefreshRequested { source, scheduled: false },
+        ConnectionEvent::DocumentsFetched { calls: vec![], more: 2 },
         ConnectionEvent::IngestionFailed { errors: vec![problem], unreachable: true },
         ConnectionEvent::SpecRefreshed { facts: second, changes, via: Some(DocumentVia::Fetched) },
         ConnectionEvent::CredentialRead { credential_id: credential, version: 2, purpose: "test".into(), host: None },

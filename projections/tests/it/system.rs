@@ -77,10 +77,15 @@ async fn pending_and_stuck_ingestions_are_found() {
     let reads = log.project_until(end).await;
     let updated = reads.connection(workspace.into(), begun).await.unwrap().unwrap().updated_at;
     let system = log.system().await;
-    let found =
-        async |stale| system.connections_to_ingest(stale, 10).await.unwrap().iter().map(|d| d.id).collect::<Vec<_>>();
-    assert_eq!(found(updated).await, [waiting]);
-    assert_eq!(found(updated + TimeDelta::seconds(1)).await, [waiting, begun]);
+    let found = async |quiet, stuck| {
+        let due = system.connections_to_ingest(quiet, stuck, 10).await.unwrap();
+        due.iter().map(|d| (d.id, d.stuck)).collect::<Vec<_>>()
+    };
+    let later = updated + TimeDelta::seconds(1);
+    assert_eq!(found(updated, updated).await, [(waiting, false)]);
+    assert_eq!(found(later, updated).await, [(waiting, false), (begun, false)]);
+    // What waits is not stuck, however long: whoever begins it now is at work on it.
+    assert_eq!(found(later, later).await, [(waiting, false), (begun, true)]);
 }
 
 #[tokio::test]

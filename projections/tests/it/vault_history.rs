@@ -50,9 +50,11 @@ async fn approvals(log: &mut Log, workspace: WorkspaceId) {
         connection_created("seldom", SpecSource::Url { url: "https://api.example/openapi.json".into() }),
         ConnectionEvent::AuthResolved { auth: AuthScheme::Bearer },
         ConnectionEvent::PrivateRangeNoted { hosts: hosts() },
+        ConnectionEvent::HostApprovalRequired { known: vec!["https://known.example".to_owned()] },
         ConnectionEvent::ApprovalRequested { hosts: hosts() },
         ConnectionEvent::HostApproved { hosts: hosts() },
         ConnectionEvent::HostRejected { hosts: hosts(), reason: Some("not ours".into()) },
+        ConnectionEvent::HostApprovalLifted {},
         ConnectionEvent::Deleted {},
     ];
     log.append(workspace.0, "connection", unique(), events).await;

@@ -171,9 +171,9 @@ async fn the_audit_log_tells_all_but_reservations() {
     let resource = Some(format!("connection:{}", h.connection));
     let filter = AuditFilter { resource, action: Some("connection.*".into()), ..AuditFilter::default() };
     let of_connection = reads.audit(h.workspace, &filter, &Page::default()).await.unwrap();
-    assert_eq!((of_connection.total, of_connection.items[0].event_type.as_str()), (13, "connection.updated"));
+    assert_eq!((of_connection.total, of_connection.items[0].event_type.as_str()), (14, "connection.updated"));
     let stream = reads.audit_stream(h.workspace, h.connection.0).await.unwrap();
-    assert_eq!(stream.iter().map(|e| e.sequence).collect::<Vec<_>>(), (1..=14).collect::<Vec<_>>());
+    assert_eq!(stream.iter().map(|e| e.sequence).collect::<Vec<_>>(), (1..=15).collect::<Vec<_>>());
     let entry = reads.audit_entry(h.workspace, EventId(stream[0].event_id)).await.unwrap().unwrap();
     assert_eq!(entry, stream[0]);
     assert_eq!(entry.decode_metadata().unwrap().ip, Some(sealed("ip")));

@@ -68,6 +68,14 @@ pub struct PatchConnectionBody {
 
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApproveConnectionBody {
+    /// Origins of `waitingHosts`, as they are written there.
+    #[oai(validator(min_items = 1, max_items = 100))]
+    pub hosts: Option<Vec<String>>,
+}
+
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RejectConnectionBody {
     /// Shown with the connection.
     #[oai(validator(max_length = 500))]

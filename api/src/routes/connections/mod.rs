@@ -16,7 +16,7 @@ pub use client::ClientParts;
 use commands::connection as use_cases;
 pub use credentials::ConnectionCredentialsApi;
 use domain::{error::Code, event::LogPosition, ids::ConnectionId, policy::Permission};
-use input::{CreateConnectionBody, PatchConnectionBody, RejectConnectionBody};
+use input::{ApproveConnectionBody, CreateConnectionBody, PatchConnectionBody, RejectConnectionBody};
 use poem_openapi::{OpenApi, param::Path};
 use projections::ConnectionView;
 pub use spec::ConnectionSpecApi;
@@ -189,16 +189,19 @@ impl ConnectionsApi {
 
     /// Approve a connection's hosts
     ///
-    /// Every host that waits, or was rejected. Other connections of the workspace may call them from now on, too. A
-    /// document that could not be fetched is asked for again.
+    /// The hosts that the body names, each of which waits or was rejected; 409 when one does not. Without names the
+    /// request needs `If-Match`, and every host that waits in that version is approved. Other connections of the
+    /// workspace may call them from now on, too. A document that could not be fetched is asked for again.
     #[oai(path = "/connections/:id/approve", method = "post", operation_id = "approveConnection")]
     async fn approve(
         &self,
         permit: Permit<ConnectionApprove>,
         id: Path<Id<ConnectionId>>,
+        body: Body<ApproveConnectionBody>,
     ) -> Result<Written<ConnectionJson>, Problem> {
         let id = id.typed("id")?;
-        let done = use_cases::approve(permit.app(), permit.context(), id).await?;
+        let expected = permit.expected_version()?;
+        let done = use_cases::approve(permit.app(), permit.context(), id, expected, body.0.hosts).await?;
         stored(&permit, id, done.at, "The hosts are approved.").await
     }
 
