@@ -256,10 +256,11 @@ fn change(grant: &mut Grant, event: &ConnectionEvent) {
         ConnectionEvent::OauthRefreshStarted { number, because, lease_until, .. } => {
             grant.interrupted |= grant.refreshing.is_some();
             grant.refreshes = *number;
-            grant.refused = *because == Because::Refused;
-            grant.refreshing = Some(Refreshing { number: *number, lease_until: *lease_until });
+            let (number, because, lease_until) = (*number, *because, *lease_until);
+            grant.refreshing = Some(Refreshing { number, because, lease_until });
         }
         ConnectionEvent::OauthRefreshed { version, scopes, expires_at, refreshable, refreshed_at, .. } => {
+            grant.refused = grant.refreshing.as_ref().is_some_and(|begun| begun.because == Because::Refused);
             grant.version = *version;
             grant.scopes = scopes.clone();
             (grant.obtained_at, grant.renewed_at) = (*refreshed_at, Some(*refreshed_at));

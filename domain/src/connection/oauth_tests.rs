@@ -91,6 +91,18 @@ fn one_renews_and_the_others_find_it_done() {
 }
 
 #[test]
+fn a_refused_token_is_renewed_once_and_others_wait_for_it() {
+    let mut state = connected();
+    assert_eq!(run(&mut state, begin(Because::Refused, Some(1), 5)).len(), 2);
+    // Whoever else was refused must wait, and not take the refused one for cured.
+    let grant = state.grant.as_ref().unwrap();
+    assert!(grant.is_due(Because::Refused, Some(1), at(6)) && grant.is_under_way(at(6)));
+    run(&mut state, refreshed(1, 2, 7));
+    let grant = state.grant.as_ref().unwrap();
+    assert!(!grant.is_due(Because::Refused, Some(2), at(8)), "a third one would not help");
+}
+
+#[test]
 fn who_died_in_between_is_noticed_and_its_late_outcome_is_not_taken() {
     let mut state = connected();
     run(&mut state, begin(Because::Use, None, 3_590));

@@ -37,6 +37,7 @@ pub enum Because {
 pub struct Refreshing {
     /// By which its outcome is recorded.
     pub number: u32,
+    pub because: Because,
     /// After this it counts as lost: whoever did it died, and the provider may have answered.
     pub lease_until: DateTime<Utc>,
 }
@@ -66,7 +67,7 @@ pub struct Grant {
     /// When the last one ended well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewed_at: Option<DateTime<Utc>>,
-    /// The last one was because of a refusal.
+    /// The last one that ended well was because of a refusal.
     #[serde(default)]
     pub refused: bool,
     pub failures: u32,

@@ -222,9 +222,11 @@ impl OauthApi {
     async fn callback_of(
         &self,
         guest: Guest,
-        _provider: Path<Segment>,
+        provider: Path<Segment>,
         came: Came<browser::AnswerQuery>,
     ) -> Result<Shown<Cookie<Answer<ConnectedJson>>>, Problem> {
+        // The whole path is compared with the one that was asked for, and this with it.
+        drop(provider);
         self.taken(guest, came).await
     }
 
