@@ -6,7 +6,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/release/apiq
 WITH_ENV := scripts/with-env.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check bench fmt clean-data install build
+.PHONY: help run demo test check check-kms bench fmt clean-data install build
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,10 @@ check: install ## formatting, lints, licences and the tidy rules
 	@command -v cargo-deny >/dev/null || (set -x; cargo install --locked cargo-deny)
 	cargo deny check bans licenses sources
 	cargo test --workspace --locked --test tidy
+
+check-kms: install ## lints and tests of master keys in key services, which are built by features only
+	cargo clippy --workspace --all-targets --locked --features kms-aws,kms-vault -- -D warnings
+	cargo test --workspace --locked --bin apiq --features kms-aws,kms-vault master::
 
 bench: install ## what we promise about speed: SUITE=log|ingest, QUICK=1, ONLY=part,of,names
 	cargo bench --locked --bench bench -- $(SUITE) $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))

@@ -17,28 +17,30 @@ use crate::offline;
 
 /// How often the progress is told.
 const EVERY: Duration = Duration::from_secs(1);
+/// What one workspace's own rotation may take; executors carry it on.
+const TURN: Duration = Duration::from_secs(10);
 /// Workspaces settled at the end in one look.
 const MOST: i64 = 100;
 
 pub async fn run(url: &str, masters: MasterKeys, json: bool) -> anyhow::Result<ExitCode> {
     let app = offline::app(url, masters).await?;
     let Some(mut rotation) = app.vault().begin_master_rotation(url).await? else {
-        let MasterProgress { done, total, .. } = workspace_key::master(&app).await?;
+        let MasterProgress { done, total, .. } = workspace_key::master(&app, None).await?;
         anyhow::bail!("a rotation of the master key is under way: {done} of {total} keys are moved");
     };
     let mut shown = Shown::new(json);
-    shown.tell(&workspace_key::master(&app).await?);
+    shown.tell(&workspace_key::master(&app, None).await?);
     while let Some(workspace) = rotation.step().await? {
         record(&app, workspace).await?;
         if shown.is_due() {
-            shown.tell(&workspace_key::master(&app).await?);
+            shown.tell(&workspace_key::master(&app, None).await?);
         }
     }
     // What an earlier run moved and could not tell any more.
     for workspace in app.vault().unsettled_keys(MOST).await? {
         record(&app, workspace).await?;
     }
-    let progress = workspace_key::master(&app).await?;
+    let progress = workspace_key::master(&app, None).await?;
     shown.bar.finish_and_clear();
     let MasterProgress { key_id, done, total, .. } = &progress;
     if json {
@@ -55,7 +57,7 @@ async fn record(app: &App, workspace: WorkspaceId) -> anyhow::Result<()> {
         return Ok(());
     }
     let context = Context::system("apiq-admin", workspace, app.new_id());
-    let carried = workspace_key::carry_on(app, &context, workspace, None).await;
+    let carried = workspace_key::carry_on(app, &context, workspace, Instant::now() + TURN).await;
     carried.map(|_| ()).with_context(|| format!("the key of {workspace} is moved, but its log could not be told"))
 }
 

@@ -13,7 +13,8 @@ use crate::{
     App, Context, Failure, Outcome, connection,
     credential_value::{self, check_kind},
     secret::live,
-    unit::{Unit, fresh},
+    stored_credential,
+    unit::{Unit, check_version, fresh},
 };
 
 #[derive(Debug)]
@@ -59,25 +60,29 @@ pub async fn create_expiring(
         let checked = credential_value::check(app, auth, &input.kind, &input.value, "");
         let ends = gather(&mut faults, checked)?.flatten();
         faults.into_result()?;
-        let value = app.vault().store_credential(workspace, id, 0, &input.value).await?;
-        let mut unit = Unit::new(app, context).await?;
-        let command = CredentialCommand::Create {
-            name: input.name.clone(),
-            kind: input.kind.clone(),
-            connection: input.connection,
-            value,
+        let value = stored_credential::store(app, workspace, id, 0, &input.value).await?;
+        let version = value.version;
+        let outcome = async {
+            let mut unit = Unit::new(app, context).await?;
+            let command = CredentialCommand::Create {
+                name: input.name.clone(),
+                kind: input.kind.clone(),
+                connection: input.connection,
+                value,
+            };
+            let mut credential = fresh::<Credential>(id.0);
+            unit.stage(&mut credential, command)?;
+            // A certificate says itself when it ends; one that has ended is for whoever called to see.
+            let expires_at = expires_at.or(ends.filter(|at| *at > now));
+            if expires_at.is_some() {
+                unit.stage(&mut credential, CredentialCommand::SetExpiry { expires_at, now })?;
+            }
+            if let Some(connection) = &mut attached {
+                unit.stage::<Connection>(connection, ConnectionCommand::AttachCredential { credential: id })?;
+            }
+            unit.commit(id).await
         };
-        let mut credential = fresh::<Credential>(id.0);
-        unit.stage(&mut credential, command)?;
-        // A certificate says itself when it ends; one that has ended is for whoever called to see.
-        let expires_at = expires_at.or(ends.filter(|at| *at > now));
-        if expires_at.is_some() {
-            unit.stage(&mut credential, CredentialCommand::SetExpiry { expires_at, now })?;
-        }
-        if let Some(connection) = &mut attached {
-            unit.stage::<Connection>(connection, ConnectionCommand::AttachCredential { credential: id })?;
-        }
-        match unit.commit(id).await {
+        match stored_credential::settle(app, workspace, id, version, outcome.await).await {
             Err(failure) if failure.is_conflict() && attempt < 8 => continue,
             other => return other,
         }
@@ -86,7 +91,7 @@ pub async fn create_expiring(
 
 /// A new version of the value; executions that run read it from their next attempt on.
 pub async fn rotate(app: &App, context: &Context, id: CredentialId, value: SecretString) -> Outcome<i32> {
-    store(app, context, id, value, None).await
+    store(app, context, id, None, value, None).await
 }
 
 /// The same, and when it expires; an expiry that is over is lifted by a new value.
@@ -94,6 +99,7 @@ pub(crate) async fn store(
     app: &App,
     context: &Context,
     id: CredentialId,
+    expected_version: Option<i64>,
     value: SecretString,
     expires_at: Option<Option<DateTime<Utc>>>,
 ) -> Outcome<i32> {
@@ -102,6 +108,7 @@ pub(crate) async fn store(
     loop {
         attempt += 1;
         let mut credential = live(app, workspace, id).await?;
+        check_version(credential.sequence, expected_version)?;
         let mut attached = match credential.state.connection {
             Some(connection) => Some(app.store().load::<Connection>(connection.0).await?),
             None => None,
@@ -110,21 +117,24 @@ pub(crate) async fn store(
         let kind = &credential.state.kind;
         let auth = attached.as_ref().map(|c| &c.state.auth).filter(|auth| auth.credential_kind() == kind);
         let ends = credential_value::check(app, auth, kind, &value, "")?;
-        let stored = app.vault().store_credential(workspace, id, credential.state.version, &value).await?;
+        let stored = stored_credential::store(app, workspace, id, credential.state.version, &value).await?;
         let version = stored.version;
-        let mut unit = Unit::new(app, context).await?;
-        unit.stage(&mut credential, CredentialCommand::Rotate { value: stored })?;
-        let now = app.now();
-        let ends = ends.filter(|at| *at > now).map(Some);
-        let over = credential.state.is_expired(now).then_some(None);
-        if let Some(expires_at) = expires_at.or(ends).or(over) {
-            unit.stage(&mut credential, CredentialCommand::SetExpiry { expires_at, now })?;
-        }
-        // Whoever stores a value says that the connection's present host may have it.
-        if let Some(connection) = &mut attached {
-            unit.stage(connection, ConnectionCommand::BindCredential { credential: id })?;
-        }
-        match unit.commit(version).await {
+        let outcome = async {
+            let mut unit = Unit::new(app, context).await?;
+            unit.stage(&mut credential, CredentialCommand::Rotate { value: stored })?;
+            let now = app.now();
+            let ends = ends.filter(|at| *at > now).map(Some);
+            let over = credential.state.is_expired(now).then_some(None);
+            if let Some(expires_at) = expires_at.or(ends).or(over) {
+                unit.stage(&mut credential, CredentialCommand::SetExpiry { expires_at, now })?;
+            }
+            // Whoever stores a value says that the connection's present host may have it.
+            if let Some(connection) = &mut attached {
+                unit.stage(connection, ConnectionCommand::BindCredential { credential: id })?;
+            }
+            unit.commit(version).await
+        };
+        match stored_credential::settle(app, workspace, id, version, outcome.await).await {
             Err(failure) if failure.is_conflict() && attempt < 8 => continue,
             other => return other,
         }

@@ -22,6 +22,7 @@ pub mod ports;
 pub mod secret;
 mod specs;
 mod store_value;
+mod stored_credential;
 pub mod unit;
 mod waiters;
 pub mod webhook;
@@ -36,6 +37,7 @@ pub use event_store::Claim;
 use event_store::EventStore;
 pub use failure::{Done, Failure, Outcome};
 pub use store_value::store_value;
+pub use stored_credential::sweep;
 use vault::Vault;
 
 use crate::{ports::Ports, specs::Specs, waiters::Waiters};

@@ -32,16 +32,25 @@ pub struct Update {
     pub expires_at: Option<Option<DateTime<Utc>>>,
 }
 
-pub async fn update(app: &App, context: &Context, id: CredentialId, update: Update) -> Outcome<()> {
+/// `expected_version`: the stream's, as the caller has seen it.
+pub async fn update(
+    app: &App,
+    context: &Context,
+    id: CredentialId,
+    expected_version: Option<i64>,
+    update: Update,
+) -> Outcome<()> {
     let done = match update.value {
-        Some(value) => credential::store(app, context, id, value, update.expires_at).await?.map(|_| ()),
+        Some(value) => {
+            credential::store(app, context, id, expected_version, value, update.expires_at).await?.map(|_| ())
+        }
         None => {
             let Some(expires_at) = update.expires_at else {
                 return Err(Rejection::field("value", "give a new value or expiresAt").into());
             };
             let now = app.now();
             let command = |_: &Credential| Ok(CredentialCommand::SetExpiry { expires_at, now });
-            change(app, context, (id.0, CODE.0, CODE.1), None, command).await?.map(|_| ())
+            change(app, context, (id.0, CODE.0, CODE.1), expected_version, command).await?.map(|_| ())
         }
     };
     Ok(done)
@@ -154,19 +163,17 @@ pub async fn tend(app: &App, context: &Context, id: CredentialId) -> Outcome<()>
     Ok(change(app, context, (id.0, CODE.0, CODE.1), None, command).await?.map(|_| ()))
 }
 
-/// For the keeper: tells of destroyed versions that a crash has kept from being told.
-pub async fn tell_destroyed(app: &App, context: &Context, id: CredentialId, versions: &[i32]) -> Result<(), Failure> {
+/// Tells of versions whose ciphertext is gone: with the key that wrapped them, or by a process that died before it could.
+pub async fn tell_destroyed(app: &App, context: &Context, id: CredentialId, versions: &[i32]) -> Outcome<()> {
     let workspace = context.actor.workspace;
     let state = owned(app, workspace, id).await?.state;
-    if state.deleted {
-        destroy(app, context, id).await?;
-    } else {
-        for version in versions.iter().copied().filter(|version| *version < state.version) {
-            let command = |_: &Credential| Ok(CredentialCommand::DestroyVersion { version });
-            change(app, context, (id.0, CODE.0, CODE.1), None, command).await?;
-        }
+    if state.deleted && state.destroy_at.is_none_or(|at| at <= app.now()) {
+        return destroy(app, context, id).await;
     }
-    Ok(app.vault().destruction_recorded(workspace, id).await?)
+    let command = |_: &Credential| Ok(CredentialCommand::RecordErasure { versions: versions.to_vec() });
+    let done = change(app, context, (id.0, CODE.0, CODE.1), None, command).await?;
+    app.vault().destruction_recorded(workspace, id).await?;
+    Ok(done.map(|_| ()))
 }
 
 async fn owned(app: &App, workspace: WorkspaceId, id: CredentialId) -> Result<Loaded<Credential>, Failure> {

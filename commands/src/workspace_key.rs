@@ -3,7 +3,7 @@
 //! The log decides first (so of two rotations at once one wins), then the vault does it in short steps, then the log is
 //! told what became of it. `carry_on` may be called at any time, by anybody, as often as one likes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use domain::{
     error::{Code, Rejection},
@@ -15,10 +15,14 @@ use event_store::Loaded;
 use serde_json::json;
 pub use vault::{KeyRow, MasterProgress, Progress};
 
-use crate::{App, Context, Done, Failure, Outcome, unit::Unit};
+use crate::{App, Context, Done, Failure, Outcome, secret, unit::Unit};
 
 /// Data keys moved in one transaction.
 const STEP: i64 = 100;
+/// Untold erasures told in one go; the keeper tells the rest.
+const TOLD: i64 = 500;
+/// What an erasure may wait for a rotation under way.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Lost races before somebody else is trusted to do it.
 const RACES: usize = 8;
 
@@ -49,12 +53,17 @@ pub async fn overview(app: &App, workspace: WorkspaceId) -> Result<Overview, Fai
     Ok(Overview { keys, rotation })
 }
 
-/// Makes a new version and moves everything under it. Works until `deadline`; what is left is carried on by executors.
+/// Makes a new version and moves everything under it. Works until `deadline`; what is left is carried on by executors. One
+/// that is under way, whoever began it, is a conflict: it is told of, not joined.
 pub async fn rotate(app: &App, context: &Context, deadline: Instant) -> Outcome<Rotation> {
     let workspace = context.actor.workspace;
     let inner = context.without_claim();
-    carry_on(app, &inner, workspace, None).await?;
     let mut loaded = load(app, workspace).await?;
+    if loaded.state.rotating_to.is_none() {
+        // The log may not have been told of the key yet.
+        carry_on(app, &inner, workspace, deadline).await?;
+        loaded = load(app, workspace).await?;
+    }
     if loaded.state.rotating_to.is_some() {
         return Err(under_way(app, workspace).await?);
     }
@@ -66,7 +75,7 @@ pub async fn rotate(app: &App, context: &Context, deadline: Instant) -> Outcome<
         Err(failure) if failure.is_conflict() => return Err(under_way(app, workspace).await?),
         other => other?,
     };
-    let carried = carry_on(app, &inner, workspace, Some(deadline)).await?;
+    let carried = carry_on(app, &inner, workspace, deadline).await?;
     let progress = app.vault().rotation_progress(workspace).await?;
     let at = begun.at.max(carried.at);
     Ok(Done { value: Rotation { version, key_id, progress, finished: carried.value }, at })
@@ -76,7 +85,8 @@ pub async fn rotate(app: &App, context: &Context, deadline: Instant) -> Outcome<
 pub async fn erase(app: &App, context: &Context, key_id: &str) -> Outcome<()> {
     let workspace = context.actor.workspace;
     let inner = context.without_claim();
-    carry_on(app, &inner, workspace, None).await?;
+    let deadline = Instant::now() + PATIENCE;
+    carry_on(app, &inner, workspace, deadline).await?;
     let mut loaded = load(app, workspace).await?;
     let known = loaded.state.versions.iter().find(|(_, known)| known.key_id == key_id);
     let version = known.map(|(version, _)| *version);
@@ -88,18 +98,13 @@ pub async fn erase(app: &App, context: &Context, key_id: &str) -> Outcome<()> {
     let mut unit = Unit::new(app, context).await?;
     unit.stage(&mut loaded, WorkspaceKeyCommand::Erase { version, instead })?;
     let asked = unit.commit(()).await?;
-    let carried = carry_on(app, &inner, workspace, None).await?;
+    let carried = carry_on(app, &inner, workspace, deadline).await?;
     Ok(Done { value: (), at: asked.at.max(carried.at) })
 }
 
 /// Does what the log says and the vault has not done yet, and tells the log what the vault has done. `true`: nothing is
 /// left to do; `false`: `deadline` came first.
-pub async fn carry_on(
-    app: &App,
-    context: &Context,
-    workspace: WorkspaceId,
-    deadline: Option<Instant>,
-) -> Outcome<bool> {
+pub async fn carry_on(app: &App, context: &Context, workspace: WorkspaceId, deadline: Instant) -> Outcome<bool> {
     let vault = app.vault();
     let mut at = LogPosition::START;
     for _ in 0..RACES {
@@ -108,16 +113,19 @@ pub async fn carry_on(
         if let Some(active) = loaded.state.active() {
             vault.activate_key(workspace, active, &doomed).await?;
         }
+        let erasing = !doomed.is_empty();
         for version in doomed {
             vault.erase_key(workspace, version).await?;
         }
-        let rotating = loaded.state.rotating_to.is_some();
-        while rotating && vault.rewrap_some(workspace, STEP).await? > 0 {
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return Ok(Done { value: false, at });
-            }
+        if erasing {
+            at = at.max(tell_erased(app, context, workspace).await?);
         }
-        if rotating {
+        let rotating = loaded.state.rotating_to.is_some();
+        let mut late = false;
+        while rotating && !late && vault.rewrap_some(workspace, STEP).await? > 0 {
+            late = Instant::now() >= deadline;
+        }
+        if rotating && !late {
             vault.destroy_spent_keys(workspace).await?;
         }
         let rows = vault.workspace_keys(workspace).await?;
@@ -137,11 +145,27 @@ pub async fn carry_on(
             Err(failure) if failure.is_conflict() => continue,
             Err(failure) => return Err(failure),
         }
+        if late {
+            break;
+        }
         if loaded.state.rotating_to.is_none() && loaded.state.doomed().is_empty() {
             return Ok(Done { value: true, at });
         }
     }
     Ok(Done { value: false, at })
+}
+
+/// Tells the streams of secrets that their values are gone. One's trouble does not keep the others waiting: the keeper
+/// tells what is left.
+async fn tell_erased(app: &App, context: &Context, workspace: WorkspaceId) -> Result<LogPosition, Failure> {
+    let mut at = LogPosition::START;
+    for (id, versions) in app.vault().untold_of(workspace, TOLD).await? {
+        match secret::tell_destroyed(app, context, id, &versions).await {
+            Ok(told) => at = at.max(told.at),
+            Err(error) => tracing::warn!(credential = %id, %error, "an erasure cannot be told yet"),
+        }
+    }
+    Ok(at)
 }
 
 /// Tells a new workspace's first key in the same append as the workspace itself; see `settled`.
@@ -152,9 +176,9 @@ pub(crate) async fn stage_made(app: &App, unit: &mut Unit<'_>, workspace: Worksp
     Ok(rows)
 }
 
-/// How far the installation's keys are under the present master key.
-pub async fn master(app: &App) -> Result<MasterProgress, Failure> {
-    Ok(app.vault().master_progress().await?)
+/// How far keys are under the present master key: the installation's, or those of some workspaces alone.
+pub async fn master(app: &App, of: Option<&[WorkspaceId]>) -> Result<MasterProgress, Failure> {
+    Ok(app.vault().master_progress(of).await?)
 }
 
 async fn load(app: &App, workspace: WorkspaceId) -> Result<Loaded<WorkspaceKey>, Failure> {

@@ -112,23 +112,26 @@ impl DocumentCache {
         Ok(bytes)
     }
 
-    /// The server said that nothing has changed, with the validators it has now.
+    /// The server said that nothing has changed since the content of this hash, with the validators it has now. An entry with
+    /// another content, which somebody else has fetched meanwhile, is left as it is.
     pub async fn confirm(
         &self,
         workspace: Uuid,
         url: &str,
+        hash: &str,
         etag: Option<&str>,
         last_modified: Option<&str>,
     ) -> Result<(), sqlx::Error> {
         sqlx::query(
             "update cache.documents set validated_at = now(), etag = coalesce($3, etag),
                     last_modified = coalesce($4, last_modified)
-              where workspace_id = $1 and url = $2",
+              where workspace_id = $1 and url = $2 and hash = $5",
         )
         .bind(workspace)
         .bind(url)
         .bind(etag)
         .bind(last_modified)
+        .bind(hash)
         .execute(&self.pool)
         .await
         .map(drop)

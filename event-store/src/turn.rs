@@ -54,14 +54,17 @@ impl Turns {
 
     /// In the order of asking, for whoever asks within the patience of those before.
     async fn take(&self, key: StreamKey) -> Turn {
-        let line = self.lock().entry(key).or_default().clone();
-        // Made before the wait: a caller that is cancelled in the line leaves it as well.
-        let mut turn = Turn { held: None, line: Some(line.clone()), key, turns: self.clone() };
-        turn.held = match line.turn.clone().try_lock_owned() {
+        let line = Some(self.lock().entry(key).or_default().clone());
+        // Made before the wait, and the only one here that has the line: a caller that is cancelled in it leaves it as well,
+        // and the last one to leave takes it from the map.
+        let mut turn = Turn { held: None, line, key, turns: self.clone() };
+        let Some(line) = &turn.line else { return turn };
+        let held = match line.turn.clone().try_lock_owned() {
             Ok(held) => Some(held),
             Err(_) => timeout(PATIENCE, line.wait()).await.ok().flatten(),
         };
         line.begun.fetch_add(1, Relaxed);
+        turn.held = held;
         turn
     }
 }
@@ -132,6 +135,22 @@ mod tests {
             task.await.unwrap();
         }
         assert_eq!(*order.lock().unwrap(), [0, 2]);
+        assert!(turns.lock().is_empty(), "a stream that nobody is at takes no memory");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_cancelled_as_the_last_one_in_the_line_leaves_nothing() {
+        let turns = Turns::default();
+        let first = turns.take(KEY).await;
+        let waiting = tokio::spawn({
+            let turns = turns.clone();
+            async move { turns.take(KEY).await.held.is_some() }
+        });
+        tokio::task::yield_now().await;
+        // The turn is free, and its caller goes before it hears of it.
+        drop(first);
+        waiting.abort();
+        assert!(waiting.await.unwrap_err().is_cancelled());
         assert!(turns.lock().is_empty(), "a stream that nobody is at takes no memory");
     }
 

@@ -120,14 +120,6 @@ pub(crate) fn add_cookie(mut request: OutboundRequest, name: &str, value: &str) 
     }
 }
 
-/// Scheme, host and port: what a credential is bound to.
-pub(crate) fn same_origin(a: &str, b: &str) -> bool {
-    match (Url::parse(a), Url::parse(b)) {
-        (Ok(a), Ok(b)) => a.origin() == b.origin(),
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use domain::connection::KeyPlace;
@@ -203,13 +195,5 @@ mod tests {
         assert_eq!(plain.unwrap_err(), Unusable::NeedsTls);
         let other = sent(OutboundRequest::get("https://api.test/"), &AuthScheme::Mtls, "token");
         assert_eq!(other.unwrap_err(), Unusable::OtherShape);
-    }
-
-    #[test]
-    fn origins_are_scheme_host_and_port() {
-        assert!(same_origin("https://a.test/x", "https://A.test:443/y"));
-        assert!(!same_origin("https://a.test", "http://a.test"));
-        assert!(!same_origin("https://a.test", "https://a.test:8443"));
-        assert!(!same_origin("https://a.test", "https://a.test.evil.test"));
     }
 }

@@ -135,7 +135,7 @@ impl Documents {
             && let Some(entry) = known
         {
             if let Some(bytes) = self.open(workspace, url, &entry).await {
-                self.confirm(workspace, url, &answer).await;
+                self.confirm(workspace, url, &entry.hash, &answer).await;
                 return Ok(Document { bytes, url: entry.final_url, via: DocumentVia::NotModified });
             }
             // It went out of the cache meanwhile.
@@ -208,10 +208,10 @@ impl Documents {
         })
     }
 
-    async fn confirm(&self, workspace: WorkspaceId, url: &str, answer: &OutboundResponse) {
+    async fn confirm(&self, workspace: WorkspaceId, url: &str, hash: &str, answer: &OutboundResponse) {
         let (etag, time) = (validator(answer, "etag"), validator(answer, "last-modified"));
-        if let Err(error) = self.cache.confirm(workspace.0, url, etag, time).await {
-            tracing::warn!(%error, "the document cache cannot be written");
+        if let Err(error) = self.cache.confirm(workspace.0, url, hash, etag, time).await {
+            tracing::warn!(%error, hash, "a document in the cache cannot be confirmed");
         }
     }
 

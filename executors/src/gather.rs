@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use domain::operation::SpecProblem;
 use futures::future;
-use integrations::openapi::{IngestError, Ingested, Limits, Origin, Reader};
+use integrations::openapi::{IngestError, Ingested, Limits, Origin, Part, Reader};
 
-use crate::ingester::problem;
+use crate::{documents::Document, ingester::problem};
 
 /// Documents fetched at the same time.
 const AT_ONCE: usize = 4;
@@ -25,8 +25,14 @@ pub(crate) struct Read {
     pub size: u64,
 }
 
+impl From<Document> for Part {
+    fn from(document: Document) -> Self {
+        Part { bytes: document.bytes, url: Some(document.url) }
+    }
+}
+
 /// `keep`: the bytes are wanted back. `fetch` gets a URL and how many bytes may come.
-pub(crate) async fn gather<F, A>(
+pub(crate) async fn gather<F, A, P>(
     bytes: Vec<u8>,
     origin: Origin,
     keep: bool,
@@ -35,7 +41,8 @@ pub(crate) async fn gather<F, A>(
 ) -> Result<Read, Vec<SpecProblem>>
 where
     F: Fn(String, usize) -> A,
-    A: Future<Output = Result<Vec<u8>, String>>,
+    A: Future<Output = Result<P, String>>,
+    P: Into<Part>,
 {
     let size = bytes.len() as u64;
     // An archive's bytes are gone once it is unpacked; a single document's text comes back from the reader.
@@ -56,7 +63,7 @@ where
                 let left = PATIENCE.saturating_sub(began.elapsed());
                 async move {
                     let late = || Err("fetching all of its documents takes too long".to_owned());
-                    (url.clone(), tokio::time::timeout(left, part).await.unwrap_or_else(|_| late()))
+                    (url.clone(), tokio::time::timeout(left, part).await.unwrap_or_else(|_| late()).map(Into::into))
                 }
             });
             let parts = future::join_all(parts).await;

@@ -194,7 +194,7 @@ impl Ingester {
                 return Err(format!("it is not fetched: {why}"));
             }
             let fetched = self.documents.fetch_part(asking, &url, most as u64).await;
-            fetched.map(|document| document.bytes).map_err(|unreachable| unreachable.0)
+            fetched.map_err(|unreachable| unreachable.0)
         };
         let read = gather(bytes, origin, stored.is_none(), self.limits.clone(), part).await;
         let read = read.map_err(|problems| Refused { problems, unreachable: false })?;

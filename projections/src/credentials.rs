@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     fault::Fault,
-    list::{Kind, ListFilter, ListSpec, Listed, Order, Page},
+    list::{Kind, ListFilter, ListSpec, Listed, Order, Page, values},
     read::{QueryError, ReadModels},
     row::{Key, id, optional_id, row},
     table::{Rows, Table},
@@ -38,7 +38,8 @@ row! {
         pub read_count: i64,
         /// The stream's last sequence; reads stand in the readers' streams and do not count.
         pub version: i64,
-        /// `active`, `deleted` (it can be restored) or `destroyed`.
+        /// `active`, `erased` (its value is gone with its key; a new one can be stored), `deleted` (it can be restored) or
+        /// `destroyed`.
         pub status: String,
         pub expires_at: Option<DateTime<Utc>>,
         /// The last warning that was told: days before the expiry.
@@ -47,6 +48,8 @@ row! {
         pub destroy_at: Option<DateTime<Utc>>,
         /// When something is to be done about it.
         pub due_at: Option<DateTime<Utc>>,
+        /// Of the present version.
+        pub value_destroyed: bool,
     }
 }
 
@@ -106,25 +109,36 @@ const LIST: ListSpec = ListSpec {
 };
 
 impl ReadModels {
-    /// Filters: `type`, `connectionId`, `status` (the active ones without it). Sorts: `createdAt`, `updatedAt`, `name`.
+    /// Filters: `type`, `connectionId`, `status` (those that were not deleted without it; erased ones are among the
+    /// destroyed). Sorts: `createdAt`, `updatedAt`, `name`.
     pub async fn credentials(
         &self,
         workspace: WorkspaceId,
         filter: &ListFilter,
         page: &Page,
     ) -> Result<Listed<CredentialView>, QueryError> {
-        let named = filter.fields.iter().any(|(field, _)| field == "status");
-        let filter = filter.clone().with("status", (!named).then_some("active"));
+        let mut filter = filter.clone();
+        let mut named = false;
+        for (_, statuses) in filter.fields.iter_mut().filter(|(field, _)| field == "status") {
+            named = true;
+            if values(statuses).iter().any(|status| status == "destroyed") {
+                statuses.push_str(",erased");
+            }
+        }
+        let filter = filter.with("status", (!named).then_some("active,erased"));
         self.list(workspace, &LIST, &filter, page).await
     }
 
-    /// An active one.
+    /// One that was not deleted.
     pub async fn credential(
         &self,
         workspace: WorkspaceId,
         id: CredentialId,
     ) -> Result<Option<CredentialView>, QueryError> {
-        Ok(self.any_credential(workspace, id).await?.filter(|view| view.status == "active"))
+        Ok(self
+            .any_credential(workspace, id)
+            .await?
+            .filter(|view| ["active", "erased"].contains(&view.status.as_str())))
     }
 
     /// Deleted and destroyed ones too.
@@ -260,6 +274,7 @@ impl Credentials {
                     warned: None,
                     destroy_at: None,
                     due_at: None,
+                    value_destroyed: false,
                 });
                 self.add_version(item, *version, *key_version)?;
             }
@@ -331,6 +346,8 @@ fn change(row: &mut CredentialView, event: &CredentialEvent, at: DateTime<Utc>) 
     match event {
         CredentialEvent::Rotated { version, .. } => {
             row.current_version = *version;
+            row.value_destroyed = false;
+            row.status = "active".to_owned();
             row.updated_at = at;
         }
         CredentialEvent::ExpiryChanged { expires_at } => {
@@ -345,14 +362,20 @@ fn change(row: &mut CredentialView, event: &CredentialEvent, at: DateTime<Utc>) 
             row.destroy_at = Some(destroy_at.unwrap_or(at));
         }
         CredentialEvent::Restored {} => {
-            row.status = "active".to_owned();
+            row.status = if row.value_destroyed { "erased" } else { "active" }.to_owned();
             row.destroy_at = None;
         }
         CredentialEvent::Destroyed { .. } => row.status = "destroyed".to_owned(),
+        CredentialEvent::VersionDestroyed { version } if *version == row.current_version => {
+            row.value_destroyed = true;
+            if row.status == "active" {
+                row.status = "erased".to_owned();
+            }
+        }
         CredentialEvent::Created { .. } | CredentialEvent::VersionDestroyed { .. } => {}
     }
     row.due_at = match row.status.as_str() {
-        "active" => row.expires_at.and_then(|expires| expiry::next(expires, row.warned)),
+        "active" | "erased" => row.expires_at.and_then(|expires| expiry::next(expires, row.warned)),
         "deleted" => row.destroy_at,
         _ => None,
     };

@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use domain::{
     event::LogPosition,
-    ids::{ConnectionId, CredentialId, DeliveryId, ExecutionId, WebhookId, WorkspaceId},
+    ids::{ConnectionId, CredentialId, DeliveryId, ExecutionId, OrganizationId, WebhookId, WorkspaceId},
 };
 use sqlx::{PgPool, Row as _};
 use uuid::Uuid;
@@ -95,6 +95,13 @@ impl SystemReads {
     /// `pool` logs in as `apiq_projector`.
     pub fn new(pool: PgPool) -> Self {
         Self { pool }
+    }
+
+    /// The workspaces of an organization.
+    pub async fn workspaces(&self, organization: OrganizationId) -> Result<Vec<WorkspaceId>, sqlx::Error> {
+        let of = "select id from read_models.workspaces where organization_id = $1 order by created_at, id";
+        let ids: Vec<Uuid> = sqlx::query_scalar(of).bind(organization.0).fetch_all(&self.pool).await?;
+        Ok(ids.into_iter().map(WorkspaceId).collect())
     }
 
     /// Connections whose document waits, and those whose ingestion began before `quiet` and did not end; those that began

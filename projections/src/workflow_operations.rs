@@ -69,26 +69,31 @@ pub(crate) async fn callers(
     most: i64,
 ) -> Result<Callers, sqlx::Error> {
     const CALLS: &str = "o.workspace_id = $1 and o.connection_id = $2 and o.operation = any($3)";
+    let calling = format!(
+        "from read_models.workflow_operations o
+           join read_models.workflows w on w.id = o.workflow_id and w.current_version = o.version
+          where {CALLS}"
+    );
+    let running = format!(
+        "from read_models.workflow_operations o
+           join read_models.executions e on e.workflow_id = o.workflow_id and e.workflow_version = o.version
+          where {CALLS} and e.status not in ('completed', 'failed', 'cancelled')"
+    );
+    let sql = format!(
+        "select (select count(distinct w.id) {calling}) as workflows, (select count(distinct e.id) {running}) as executions"
+    );
+    let (workflow_count, execution_count): (i64, i64) =
+        sqlx::query_as(&sql).bind(workspace.0).bind(connection.0).bind(operations).fetch_one(pool).await?;
     let sql = format!(
         "select w.id, w.name, w.current_version as version, array_agg(distinct o.operation) as operations
-           from read_models.workflow_operations o
-           join read_models.workflows w on w.id = o.workflow_id and w.current_version = o.version
-          where {CALLS} group by w.id order by w.created_at, w.id"
+           {calling} group by w.id order by w.created_at, w.id limit $4"
     );
-    let mut workflows: Vec<CallingWorkflow> =
-        sqlx::query_as(&sql).bind(workspace.0).bind(connection.0).bind(operations).fetch_all(pool).await?;
-    let sql = format!(
-        "select distinct e.id, e.started_at
-           from read_models.workflow_operations o
-           join read_models.executions e on e.workflow_id = o.workflow_id and e.workflow_version = o.version
-          where {CALLS} and e.status not in ('completed', 'failed', 'cancelled') order by e.started_at, e.id"
-    );
-    let running: Vec<(Uuid, chrono::DateTime<chrono::Utc>)> =
-        sqlx::query_as(&sql).bind(workspace.0).bind(connection.0).bind(operations).fetch_all(pool).await?;
-    let (workflow_count, execution_count) = (workflows.len() as i64, running.len() as i64);
-    let most = usize::try_from(most).unwrap_or(0);
-    workflows.truncate(most);
-    let executions = running.into_iter().take(most).map(|(id, _)| ExecutionId(id)).collect();
+    let workflows: Vec<CallingWorkflow> =
+        sqlx::query_as(&sql).bind(workspace.0).bind(connection.0).bind(operations).bind(most).fetch_all(pool).await?;
+    let sql = format!("select distinct e.id, e.started_at {running} order by e.started_at, e.id limit $4");
+    let executions: Vec<(Uuid, chrono::DateTime<chrono::Utc>)> =
+        sqlx::query_as(&sql).bind(workspace.0).bind(connection.0).bind(operations).bind(most).fetch_all(pool).await?;
+    let executions = executions.into_iter().map(|(id, _)| ExecutionId(id)).collect();
     Ok(Callers { workflows, workflow_count, executions, execution_count })
 }
 

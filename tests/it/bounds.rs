@@ -27,7 +27,11 @@ async fn a_credential_goes_to_the_host_it_was_stored_for_and_to_no_other() {
     let member = maria.with_role("member").await;
     member.patch(&path, json!({ "baseUrl": thief.url() })).await.data(200);
     let tested = member.post(&format!("{path}/test"), json!({})).await.data(200);
-    assert_eq!(tested["status"], "failed", "{tested}");
+    assert_eq!((&tested["status"], &tested["problem"]), (&json!("failed"), &json!("credential_bound")), "{tested}");
+    // It was opened for the first test alone: what is not sent is not read.
+    let credential = connection["credentialId"].as_str().unwrap();
+    let reads = maria.client.get(&format!("/credentials/{credential}/reads")).await.data(200)["reads"].clone();
+    assert_eq!(reads.as_array().unwrap().len(), 1, "{reads}");
     let run = member.execute(&workflow, json!({})).await;
     assert_eq!(run["steps"][0]["error"]["code"], "CREDENTIAL_BOUND", "{run}");
     assert_eq!(thief.seen().len(), 0);

@@ -22,7 +22,8 @@ pub struct ReadReceipt {
 }
 
 impl Vault {
-    /// Encrypts and stores a new version's value, before the event that names it.
+    /// Encrypts and stores a new version's value, before the event that names it; say afterwards what became of that:
+    /// `value_named` or `discard_value`. `CredentialDestroyed`: the credential was, and takes no more values.
     ///
     /// `after` is the version known so far. A version that another writer has stored meanwhile is never written over:
     /// the next free one is taken, so numbers may have gaps.
@@ -57,14 +58,19 @@ impl Vault {
         let (by, key) = self.keyring.workspaces.active(workspace.0).await?;
         let wrapped = cipher::wrap(&key, key_aad(workspace, credential, version, by).as_bytes(), &data[..])?;
         let hash = self.keyed_hash(workspace.0, "credential", plain).await?;
-        let (active, stored): (i64, i64) = sqlx::query_as(
-            "with k as (update vault.workspace_keys set uses = uses + 1
-                         where workspace_id = $3 and version = $4 and status = 'active' returning version),
+        // The credential's row is held to the statement's end: whoever destroys it goes first and is seen, or waits and
+        // then destroys this value too.
+        let (living, active, stored): (i64, i64, i64) = sqlx::query_as(
+            "with c as (insert into vault.credentials as c (credential_id, workspace_id) values ($1, $3)
+                        on conflict (credential_id) do update set workspace_id = excluded.workspace_id
+                         where c.destroyed_at is null and c.workspace_id = excluded.workspace_id returning 1),
+                  k as (update vault.workspace_keys k set uses = uses + 1 from c
+                         where k.workspace_id = $3 and k.version = $4 and k.status = 'active' returning k.version),
                   i as (insert into vault.credential_values (credential_id, version, workspace_id, key_version,
                                                              workspace_key_version, wrapped_key, nonce, ciphertext)
                         select $1, $2, $3, k.version, k.version, $5, $6, $7 from k
                         on conflict (credential_id, version) do nothing returning 1)
-             select (select count(*) from k), (select count(*) from i)",
+             select (select count(*) from c), (select count(*) from k), (select count(*) from i)",
         )
         .bind(credential.0)
         .bind(version)
@@ -75,6 +81,9 @@ impl Vault {
         .bind(ciphertext)
         .fetch_one(&self.pool)
         .await?;
+        if living == 0 {
+            return Err(VaultError::CredentialDestroyed);
+        }
         if active == 0 {
             self.keyring.workspaces.moved(workspace.0).await;
         }

@@ -3,10 +3,10 @@
 //! Rows stay without their bytes, so that a read says `erased` and a number is never used twice.
 
 use domain::ids::{CredentialId, WorkspaceId};
-use sqlx::{Postgres, Transaction};
+use sqlx::{PgExecutor, Postgres, Transaction};
 use uuid::Uuid;
 
-use crate::{Vault, VaultError};
+use crate::{Vault, VaultError, holds};
 
 const NEEDED: &str = "
     select (select count(*) from vault.data_keys
@@ -20,7 +20,7 @@ impl Vault {
         let retired = "select version from vault.workspace_keys where workspace_id = $1 and status = 'retired'";
         let versions: Vec<i32> = sqlx::query_scalar(retired).bind(workspace.0).fetch_all(&self.pool).await?;
         for version in versions {
-            let Some(mut tx) = self.hold(workspace.0, version).await? else { continue };
+            let Some(mut tx) = self.retired(workspace.0, version).await? else { continue };
             // Nothing can come to a retired version, so this count only falls.
             let needed: i64 = sqlx::query_scalar(NEEDED).bind(workspace.0).bind(version).fetch_one(&mut *tx).await?;
             if needed == 0 {
@@ -32,13 +32,14 @@ impl Vault {
 
     /// Destroys a retired version with everything that it wraps: sealed values, credentials, people's keys.
     pub async fn erase_key(&self, workspace: WorkspaceId, version: i32) -> Result<(), VaultError> {
-        let Some(mut tx) = self.hold(workspace.0, version).await? else { return Ok(()) };
+        let Some(mut tx) = self.retired(workspace.0, version).await? else { return Ok(()) };
+        holds::close(&mut tx, workspace.0).await?;
         let mut erased = 0;
         for statement in [
             "update vault.data_keys set destroyed_at = now(), wrapped = ''
               where workspace_id = $1 and coalesce(workspace_key_version, 1) = $2 and destroyed_at is null",
             "update vault.credential_values
-                set destroyed_at = now(), ciphertext = '', nonce = '', wrapped_key = null, recorded = true
+                set destroyed_at = now(), ciphertext = '', nonce = '', wrapped_key = null, recorded = false
               where workspace_id = $1 and coalesce(workspace_key_version, 1) = $2 and destroyed_at is null",
         ] {
             let done = sqlx::query(statement).bind(workspace.0).bind(version).execute(&mut *tx).await?;
@@ -48,7 +49,11 @@ impl Vault {
     }
 
     /// Holds a retired version's row; `None` when it is none.
-    async fn hold(&self, workspace: Uuid, version: i32) -> Result<Option<Transaction<'static, Postgres>>, VaultError> {
+    async fn retired(
+        &self,
+        workspace: Uuid,
+        version: i32,
+    ) -> Result<Option<Transaction<'static, Postgres>>, VaultError> {
         let mut tx = self.pool.begin().await?;
         let held = sqlx::query(
             "select 1 from vault.workspace_keys
@@ -81,13 +86,26 @@ impl Vault {
         Ok(())
     }
 
-    /// Destroys the ciphertext of every version of a credential. Gives how many versions the log has not been told of.
+    /// Destroys the ciphertext of every version of a credential, and lets no other one come. Gives how many versions the
+    /// log has not been told of.
     pub async fn destroy_credential(
         &self,
         workspace: WorkspaceId,
         credential: CredentialId,
     ) -> Result<u64, VaultError> {
-        self.blank(workspace, credential, None).await?;
+        let mut tx = self.pool.begin().await?;
+        // Whoever is storing a value has this row: its value is seen by the next statement, or is refused.
+        sqlx::query(
+            "insert into vault.credentials as c (credential_id, workspace_id, destroyed_at) values ($1, $2, now())
+             on conflict (credential_id) do update set destroyed_at = coalesce(c.destroyed_at, now())
+              where c.workspace_id = excluded.workspace_id",
+        )
+        .bind(credential.0)
+        .bind(workspace.0)
+        .execute(&mut *tx)
+        .await?;
+        blank(&mut *tx, workspace, credential, None).await?;
+        tx.commit().await?;
         let untold: i64 = sqlx::query_scalar(
             "select count(*) from vault.credential_values
               where credential_id = $1 and workspace_id = $2 and destroyed_at is not null and not recorded",
@@ -106,7 +124,7 @@ impl Vault {
         credential: CredentialId,
         version: i32,
     ) -> Result<(), VaultError> {
-        self.blank(workspace, credential, Some(version)).await
+        blank(&self.pool, workspace, credential, Some(version)).await
     }
 
     /// The log has been told of what was destroyed of a credential.
@@ -126,15 +144,20 @@ impl Vault {
         Ok(())
     }
 
-    /// Credentials with versions that were destroyed a while ago and of which the log was not told: a process died.
+    /// Credentials with versions that were destroyed a while ago and of which the log was not told: a process died. The ones
+    /// that wait longest since the last look come first.
     pub async fn untold_destructions(
         &self,
         most: i64,
     ) -> Result<Vec<(WorkspaceId, CredentialId, Vec<i32>)>, VaultError> {
         let rows: Vec<(Uuid, Uuid, Vec<i32>)> = sqlx::query_as(
-            "select workspace_id, credential_id, array_agg(version) from vault.credential_values
-              where destroyed_at < now() - interval '1 minute' and not recorded
-              group by 1, 2 order by 1, 2 limit $1",
+            "with next as (select credential_id from vault.credential_values
+                            where destroyed_at < now() - interval '1 minute' and not recorded
+                            group by 1 order by min(looked_at) nulls first, 1 limit $1),
+                  seen as (update vault.credential_values v set looked_at = clock_timestamp() from next
+                            where v.credential_id = next.credential_id and v.destroyed_at is not null and not v.recorded
+                        returning v.workspace_id, v.credential_id, v.version)
+             select workspace_id, credential_id, array_agg(version order by version) from seen group by 1, 2 order by 1, 2",
         )
         .bind(most)
         .fetch_all(&self.pool)
@@ -142,23 +165,40 @@ impl Vault {
         Ok(rows.into_iter().map(|(ws, id, versions)| (WorkspaceId(ws), CredentialId(id), versions)).collect())
     }
 
-    async fn blank(
+    /// Credentials of a workspace with destroyed versions of which the log was not told yet.
+    pub async fn untold_of(
         &self,
         workspace: WorkspaceId,
-        credential: CredentialId,
-        version: Option<i32>,
-    ) -> Result<(), VaultError> {
-        sqlx::query(
-            "update vault.credential_values
-                set destroyed_at = now(), ciphertext = '', nonce = '', wrapped_key = null
-              where credential_id = $1 and workspace_id = $2 and destroyed_at is null
-                and ($3::int is null or version = $3)",
+        most: i64,
+    ) -> Result<Vec<(CredentialId, Vec<i32>)>, VaultError> {
+        let rows: Vec<(Uuid, Vec<i32>)> = sqlx::query_as(
+            "select credential_id, array_agg(version order by version) from vault.credential_values
+              where workspace_id = $1 and destroyed_at is not null and not recorded group by 1 order by 1 limit $2",
         )
-        .bind(credential.0)
         .bind(workspace.0)
-        .bind(version)
-        .execute(&self.pool)
+        .bind(most)
+        .fetch_all(&self.pool)
         .await?;
-        Ok(())
+        Ok(rows.into_iter().map(|(id, versions)| (CredentialId(id), versions)).collect())
     }
+}
+
+async fn blank(
+    executor: impl PgExecutor<'_>,
+    workspace: WorkspaceId,
+    credential: CredentialId,
+    version: Option<i32>,
+) -> Result<(), VaultError> {
+    sqlx::query(
+        "update vault.credential_values
+            set destroyed_at = now(), ciphertext = '', nonce = '', wrapped_key = null
+          where credential_id = $1 and workspace_id = $2 and destroyed_at is null
+            and ($3::int is null or version = $3)",
+    )
+    .bind(credential.0)
+    .bind(workspace.0)
+    .bind(version)
+    .execute(executor)
+    .await?;
+    Ok(())
 }

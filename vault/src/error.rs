@@ -19,6 +19,9 @@ pub enum VaultError {
     /// The log has no `credential.read` for it.
     #[error("the read is not in the log")]
     Unrecorded,
+    /// It was destroyed as a whole: nothing can be stored for it any more.
+    #[error("the credential was destroyed")]
+    CredentialDestroyed,
     #[error("there is no such credential version")]
     CredentialMissing,
     #[error("the value cannot be encoded: {0}")]

@@ -5,28 +5,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moka::future::Cache;
-use sqlx::{PgPool, Row};
+use sqlx::{PgPool, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{
     VaultError,
     cipher::{self, Key},
     master::MasterKeys,
-    workspace_keys::{LIFE, MOST, WorkspaceKeys},
+    opened::Opened,
+    workspace_keys::WorkspaceKeys,
 };
 
 type Slot = (Uuid, String, i32);
 
-/// A key that was destroyed on another node is forgotten here within this time.
+/// A key that was destroyed on another node is forgotten here within this time. What is written meanwhile asks for itself:
+/// see `holds`.
 const LOOK: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(crate) struct Keyring {
     pool: PgPool,
     pub(crate) workspaces: WorkspaceKeys,
-    keys: Cache<Slot, Key>,
-    latest: Cache<(Uuid, String), i32>,
+    keys: Opened<Slot, Key>,
+    latest: Opened<(Uuid, String), i32>,
     /// When the epoch was looked at last, and what it was.
     seen: Arc<Mutex<(Option<Instant>, i64)>>,
 }
@@ -36,8 +37,8 @@ impl Keyring {
         Self {
             workspaces: WorkspaceKeys::new(pool.clone(), masters),
             pool,
-            keys: Cache::builder().max_capacity(MOST).time_to_live(LIFE).build(),
-            latest: Cache::builder().max_capacity(MOST).time_to_live(LIFE).build(),
+            keys: Opened::new(),
+            latest: Opened::new(),
             seen: Arc::default(),
         }
     }
@@ -58,8 +59,8 @@ impl Keyring {
 
     /// Forgets everything that was opened.
     pub(crate) fn forget(&self) {
-        self.keys.invalidate_all();
-        self.latest.invalidate_all();
+        self.keys.forget();
+        self.latest.forget();
         self.workspaces.forget();
     }
 
@@ -73,23 +74,35 @@ impl Keyring {
             seen.0 = Some(Instant::now());
             seen.1
         };
-        let epoch: i64 = sqlx::query_scalar("select epoch from vault.epoch").fetch_one(&self.pool).await?;
-        if epoch != before {
-            self.seen.lock().unwrap_or_else(PoisonError::into_inner).1 = epoch;
-            self.forget();
+        let epoch = sqlx::query_scalar::<_, i64>("select epoch from vault.epoch").fetch_one(&self.pool).await;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match epoch {
+            Ok(epoch) => {
+                // A slow look must not take back what a later one has seen.
+                seen.1 = seen.1.max(epoch);
+                if epoch > before {
+                    self.forget();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                // The next one looks again.
+                seen.0 = None;
+                Err(error.into())
+            }
         }
-        Ok(())
     }
 
     /// The key new values of a subject are sealed with; made when there is none yet.
     pub(crate) async fn current(&self, workspace: Uuid, subject: &str) -> Result<(i32, Key), VaultError> {
         self.look().await?;
         let slot = (workspace, subject.to_owned());
+        let read_in = self.latest.generation();
         let version = match self.latest.get(&slot).await {
             Some(version) => version,
             None => {
                 let version = self.latest_stored(workspace, subject).await?;
-                self.latest.insert(slot, version).await;
+                self.latest.put(slot, version, read_in).await;
                 version
             }
         };
@@ -149,6 +162,7 @@ impl Keyring {
         if let Some(key) = self.keys.get(&slot).await {
             return Ok(key);
         }
+        let read_in = self.keys.generation();
         let row = sqlx::query(
             "select wrapped, workspace_key_version, master_key_id, destroyed_at is not null as destroyed
                from vault.data_keys where workspace_id = $1 and subject = $2 and version = $3",
@@ -157,18 +171,9 @@ impl Keyring {
         .bind(subject)
         .bind(version)
         .fetch_optional(&self.pool)
-        .await?
-        .ok_or(VaultError::Erased)?;
-        if row.try_get("destroyed")? {
-            return Err(VaultError::Erased);
-        }
-        let stored = Wrapped {
-            wrapped: row.try_get("wrapped")?,
-            by: row.try_get("workspace_key_version")?,
-            master: row.try_get("master_key_id")?,
-        };
-        let key = self.unwrap(workspace, subject, version, &stored).await?;
-        self.keys.insert(slot, key.clone()).await;
+        .await?;
+        let key = self.unwrap(workspace, subject, version, &Wrapped::of(row.as_ref())?).await?;
+        self.keys.put(slot, key.clone(), read_in).await;
         Ok(key)
     }
 
@@ -194,11 +199,27 @@ impl Keyring {
     }
 }
 
+/// A key as a row has it: `wrapped`, `workspace_key_version`, `master_key_id`, `destroyed`.
 pub(crate) struct Wrapped {
     pub wrapped: Vec<u8>,
     /// Version of the workspace's key.
     pub by: Option<i32>,
     pub master: Option<String>,
+}
+
+impl Wrapped {
+    /// `Erased` without a row, and of one that has lost its key.
+    pub(crate) fn of(row: Option<&PgRow>) -> Result<Self, VaultError> {
+        let row = row.ok_or(VaultError::Erased)?;
+        if row.try_get("destroyed")? {
+            return Err(VaultError::Erased);
+        }
+        Ok(Self {
+            wrapped: row.try_get("wrapped")?,
+            by: row.try_get("workspace_key_version")?,
+            master: row.try_get("master_key_id")?,
+        })
+    }
 }
 
 /// Keys that are nobody's personally.

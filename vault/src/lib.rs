@@ -8,10 +8,13 @@ mod cipher;
 mod credentials;
 mod destruction;
 mod error;
+mod holds;
 mod keyring;
 mod master;
 mod master_rotation;
 mod opaque;
+mod opened;
+mod orphans;
 mod password;
 mod rotation;
 mod seal;
@@ -20,10 +23,12 @@ mod workspace_keys;
 
 pub use credentials::ReadReceipt;
 pub use error::VaultError;
+pub use holds::Held;
 use keyring::Keyring;
 pub use master::{MasterKey, MasterKeyBackend, MasterKeyError, MasterKeys};
 pub use master_rotation::MasterProgress;
 pub use opaque::{OpaqueKind, OpaqueToken};
+pub use orphans::Unnamed;
 pub use rotation::{KeyRow, Progress};
 use sqlx::PgPool;
 pub use tokens::{AccessClaims, TokenError};
@@ -33,6 +38,7 @@ pub use tokens::{AccessClaims, TokenError};
 pub struct Vault {
     pool: PgPool,
     keyring: Keyring,
+    holds: holds::Holds,
     signer: std::sync::Arc<tokens::Signer>,
     passwords: password::Passwords,
 }
@@ -44,7 +50,13 @@ impl Vault {
         let keyring = Keyring::new(pool.clone(), masters.clone());
         keyring.check_masters().await?;
         let signer = tokens::Signer::load(&pool, &masters).await?;
-        Ok(Self { pool, keyring, signer: std::sync::Arc::new(signer), passwords: password::Passwords::default() })
+        Ok(Self {
+            pool,
+            keyring,
+            holds: holds::Holds::default(),
+            signer: std::sync::Arc::new(signer),
+            passwords: password::Passwords::default(),
+        })
     }
 
     /// The master key that wraps from now on.

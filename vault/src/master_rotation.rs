@@ -33,14 +33,18 @@ pub struct MasterRotation {
 }
 
 impl Vault {
-    pub async fn master_progress(&self) -> Result<MasterProgress, VaultError> {
+    /// Of the whole installation, or of the keys of some workspaces alone.
+    pub async fn master_progress(&self, of: Option<&[WorkspaceId]>) -> Result<MasterProgress, VaultError> {
+        let of: Option<Vec<Uuid>> = of.map(|of| of.iter().map(|workspace| workspace.0).collect());
         let row = sqlx::query(
-            "with k as (select master_key_id as id, false as old from vault.workspace_keys where status <> 'destroyed'
+            "with k as (select master_key_id as id, false as old from vault.workspace_keys
+                         where status <> 'destroyed' and ($3::uuid[] is null or workspace_id = any($3))
                         union all
                         select master_key_id, true from vault.data_keys
                          where workspace_key_version is null and destroyed_at is null
+                           and ($3::uuid[] is null or workspace_id = any($3))
                         union all
-                        select master_key_id, false from vault.signing_keys)
+                        select master_key_id, false from vault.signing_keys where $3::uuid[] is null)
              select count(*) filter (where id = $1 and not old) as done, count(*) as total,
                     exists (select from pg_locks where locktype = 'advisory' and granted
                                and database = (select oid from pg_database where datname = current_database())
@@ -50,6 +54,7 @@ impl Vault {
         )
         .bind(self.master().id())
         .bind(LOCK)
+        .bind(of)
         .fetch_one(&self.pool)
         .await?;
         Ok(MasterProgress {
@@ -68,6 +73,13 @@ impl Vault {
         let taken: bool =
             sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut connection).await?;
         Ok(taken.then(|| MasterRotation { vault: self.clone(), connection }))
+    }
+
+    /// Versions that the log wants to be erased with what they wrap, and that are still there.
+    async fn doomed_keys(&self, workspace: WorkspaceId) -> Result<Vec<i32>, VaultError> {
+        let doomed = "select version from vault.workspace_keys
+                       where workspace_id = $1 and doomed and status = 'retired' order by version";
+        Ok(sqlx::query_scalar(doomed).bind(workspace.0).fetch_all(&self.pool).await?)
     }
 
     /// Moves one workspace's keys under the present master key, in short steps.
@@ -115,6 +127,10 @@ impl MasterRotation {
             vault.rewrap_signing_keys().await?;
             return Ok(None);
         };
+        // What the log wants to be erased is not carried over to the new master key.
+        for version in vault.doomed_keys(workspace).await? {
+            vault.erase_key(workspace, version).await?;
+        }
         vault.adopt_master(workspace).await?;
         while vault.convert_old_data_keys(workspace.0, 100).await? > 0 {}
         Ok(Some(workspace))

@@ -95,6 +95,15 @@ impl Vault {
         .bind(version)
         .execute(&mut *tx)
         .await?;
+        // One that was retired before is doomed as well.
+        sqlx::query(
+            "update vault.workspace_keys set doomed = true
+              where workspace_id = $1 and version = any($2) and status = 'retired' and not doomed",
+        )
+        .bind(workspace.0)
+        .bind(doomed)
+        .execute(&mut *tx)
+        .await?;
         tx.commit().await?;
         self.keyring.workspaces.moved(workspace.0).await;
         Ok(())
@@ -127,7 +136,8 @@ impl Vault {
 
     async fn rewrap_data_keys(&self, workspace: Uuid, most: i64) -> Result<u64, VaultError> {
         self.move_data_keys(
-            "select subject, version, workspace_key_version, master_key_id, wrapped from vault.data_keys
+            "select subject, version, workspace_key_version, master_key_id, wrapped, false as destroyed
+               from vault.data_keys
               where workspace_id = $1 and destroyed_at is null and workspace_key_version is distinct from $2
                 and coalesce(workspace_key_version, 1) not in
                     (select k.version from vault.workspace_keys k where k.workspace_id = $1 and k.doomed)
@@ -141,8 +151,10 @@ impl Vault {
     /// Brings data keys that the master key itself wraps under the workspace's key.
     pub(crate) async fn convert_old_data_keys(&self, workspace: Uuid, most: i64) -> Result<u64, VaultError> {
         self.move_data_keys(
-            "select subject, version, workspace_key_version, master_key_id, wrapped from vault.data_keys
+            "select subject, version, workspace_key_version, master_key_id, wrapped, false as destroyed
+               from vault.data_keys
               where workspace_id = $1 and destroyed_at is null and workspace_key_version is null and $2 > 0
+                and 1 not in (select k.version from vault.workspace_keys k where k.workspace_id = $1 and k.doomed)
               order by subject, version limit $3",
             workspace,
             most,
@@ -156,11 +168,7 @@ impl Vault {
         let (mut subjects, mut versions, mut olds, mut news) = (vec![], vec![], vec![], vec![]);
         for row in rows {
             let (subject, version): (String, i32) = (row.try_get("subject")?, row.try_get("version")?);
-            let stored = Wrapped {
-                wrapped: row.try_get("wrapped")?,
-                by: row.try_get("workspace_key_version")?,
-                master: row.try_get("master_key_id")?,
-            };
+            let stored = Wrapped::of(Some(&row))?;
             let data = self.keyring.unwrap(workspace, &subject, version, &stored).await?;
             let aad = keyring::aad(workspace, &subject, version, active);
             news.push(cipher::wrap(&key, aad.as_bytes(), &data[..])?);
@@ -281,14 +289,18 @@ impl Vault {
         Ok(held.map(|_| tx))
     }
 
-    /// Workspaces whose key's rows say what the log does not yet, or that have a rotation to end.
+    /// Workspaces whose key's rows say what the log does not yet, or that have a rotation to end. Those that were not looked
+    /// at for the longest time come first, so that none that stays as it is keeps another one waiting.
     pub async fn unsettled_keys(&self, most: i64) -> Result<Vec<WorkspaceId>, VaultError> {
         let ids: Vec<Uuid> = sqlx::query_scalar(
-            "select distinct workspace_id from vault.workspace_keys
-              where workspace_id <> $2 and (status in ('pending', 'retired') or not settled)
-                -- Whoever has just made one tells so.
-                and (status = 'retired' or created_at < now() - interval '1 minute')
-              order by workspace_id limit $1",
+            "with next as (select workspace_id from vault.workspace_keys
+                            where workspace_id <> $2 and (status in ('pending', 'retired') or not settled)
+                              -- Whoever has just made one tells so.
+                              and (status = 'retired' or created_at < now() - interval '1 minute')
+                            group by 1 order by max(looked_at) nulls first, 1 limit $1),
+                  seen as (update vault.workspace_keys k set looked_at = clock_timestamp() from next
+                            where k.workspace_id = next.workspace_id)
+             select workspace_id from next",
         )
         .bind(most)
         .bind(Uuid::nil())

@@ -1,38 +1,28 @@
 //! Workspaces' keys: one active version each, wrapped by the master key; older ones open until they are destroyed.
 
-use std::time::Duration;
-
-use moka::future::Cache;
 use sha2::{Digest, Sha256};
-use sqlx::{PgPool, Row};
+use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
     VaultError,
     cipher::{self, Key},
+    keyring::Wrapped,
     master::MasterKeys,
+    opened::Opened,
 };
-
-/// How long an opened key is kept: one that was destroyed elsewhere is gone sooner, see `Keyring::look`.
-pub(crate) const LIFE: Duration = Duration::from_secs(300);
-pub(crate) const MOST: u64 = 10_000;
 
 #[derive(Clone)]
 pub(crate) struct WorkspaceKeys {
     pool: PgPool,
     masters: MasterKeys,
-    keys: Cache<(Uuid, i32), Key>,
-    active: Cache<Uuid, i32>,
+    keys: Opened<(Uuid, i32), Key>,
+    active: Opened<Uuid, i32>,
 }
 
 impl WorkspaceKeys {
     pub(crate) fn new(pool: PgPool, masters: MasterKeys) -> Self {
-        Self {
-            pool,
-            masters,
-            keys: Cache::builder().max_capacity(MOST).time_to_live(LIFE).build(),
-            active: Cache::builder().max_capacity(MOST).time_to_live(LIFE).build(),
-        }
+        Self { pool, masters, keys: Opened::new(), active: Opened::new() }
     }
 
     pub(crate) fn masters(&self) -> &MasterKeys {
@@ -40,22 +30,23 @@ impl WorkspaceKeys {
     }
 
     pub(crate) fn forget(&self) {
-        self.keys.invalidate_all();
-        self.active.invalidate_all();
+        self.keys.forget();
+        self.active.forget();
     }
 
     /// Somebody has seen that the active version is another one by now.
     pub(crate) async fn moved(&self, workspace: Uuid) {
-        self.active.invalidate(&workspace).await;
+        self.active.forget_one(&workspace).await;
     }
 
     /// The version that wraps new things; made when the workspace has none yet.
     pub(crate) async fn active(&self, workspace: Uuid) -> Result<(i32, Key), VaultError> {
+        let read_in = self.active.generation();
         let version = match self.active.get(&workspace).await {
             Some(version) => version,
             None => {
                 let version = self.stored(workspace).await?;
-                self.active.insert(workspace, version).await;
+                self.active.put(workspace, version, read_in).await;
                 version
             }
         };
@@ -96,21 +87,20 @@ impl WorkspaceKeys {
         if let Some(key) = self.keys.get(&(workspace, version)).await {
             return Ok(key);
         }
+        let read_in = self.keys.generation();
         let row = sqlx::query(
-            "select master_key_id, wrapped, status = 'destroyed' as destroyed from vault.workspace_keys
-              where workspace_id = $1 and version = $2",
+            "select wrapped, null::integer as workspace_key_version, master_key_id, status = 'destroyed' as destroyed
+               from vault.workspace_keys where workspace_id = $1 and version = $2",
         )
         .bind(workspace)
         .bind(version)
         .fetch_optional(&self.pool)
-        .await?
-        .ok_or(VaultError::Erased)?;
-        if row.try_get("destroyed")? {
-            return Err(VaultError::Erased);
-        }
-        let (master, wrapped): (String, Vec<u8>) = (row.try_get("master_key_id")?, row.try_get("wrapped")?);
+        .await?;
+        let Wrapped { wrapped, master: Some(master), .. } = Wrapped::of(row.as_ref())? else {
+            return Err(VaultError::Tampered);
+        };
         let key = self.masters.unwrap(&master, &aad(workspace, version), &wrapped).await?;
-        self.keys.insert((workspace, version), key.clone()).await;
+        self.keys.put((workspace, version), key.clone(), read_in).await;
         Ok(key)
     }
 }

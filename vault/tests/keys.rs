@@ -173,17 +173,17 @@ async fn a_new_master_key_takes_over_step_by_step() {
     assert_eq!(reveal(&vault, 1, 1).await.unwrap(), "canary");
 
     // Six workspaces (one of them nobody's) and the key that signs tokens.
-    let progress = vault.master_progress().await.unwrap();
+    let progress = vault.master_progress(None).await.unwrap();
     assert_eq!((progress.done, progress.total, progress.under_way), (0, 7, false));
     assert_eq!(progress.key_id, key(&new).id());
     let mut rotation = vault.begin_master_rotation(&database.url).await.unwrap().unwrap();
     assert!(vault.begin_master_rotation(&database.url).await.unwrap().is_none(), "of two, one is told of the other");
-    assert!(vault.master_progress().await.unwrap().under_way);
+    assert!(vault.master_progress(None).await.unwrap().under_way);
     rotation.step().await.unwrap().unwrap();
     rotation.step().await.unwrap().unwrap();
     // It dies; another one goes on where it was.
     drop(rotation);
-    assert_eq!(vault.master_progress().await.unwrap().done, 2);
+    assert_eq!(vault.master_progress(None).await.unwrap().done, 2);
     let mut rotation = loop {
         match vault.begin_master_rotation(&database.url).await.unwrap() {
             Some(rotation) => break rotation,
@@ -195,7 +195,7 @@ async fn a_new_master_key_takes_over_step_by_step() {
         steps += 1;
     }
     assert_eq!(steps, 4);
-    let progress = vault.master_progress().await.unwrap();
+    let progress = vault.master_progress(None).await.unwrap();
     assert_eq!((progress.done, progress.total), (7, 7));
     let alone = open(&database, key(&new)).await.unwrap();
     assert_eq!(reveal(&alone, 1, 1).await.unwrap(), "canary");
@@ -266,7 +266,7 @@ async fn an_old_database_opens_as_it_is_and_rotations_give_it_the_new_form() {
     let vault = open(&database, MasterKeys::from(key(&second)).and(key(&first))).await.unwrap();
     let mut rotation = vault.begin_master_rotation(&database.url).await.unwrap().unwrap();
     while rotation.step().await.unwrap().is_some() {}
-    let progress = vault.master_progress().await.unwrap();
+    let progress = vault.master_progress(None).await.unwrap();
     assert_eq!(progress.done, progress.total);
     let vault = open(&database, key(&second)).await.unwrap();
     assert_eq!(reveal(&vault, 1, 1).await.unwrap(), "old canary");
@@ -286,6 +286,38 @@ async fn an_old_database_opens_as_it_is_and_rotations_give_it_the_new_form() {
     owner.execute("update vault.data_keys set wrapped = '' where subject like 'workspace:%'").await.unwrap();
     let fresh = open(&database, key(&second)).await.unwrap();
     assert_eq!(reveal(&fresh, 1, 1).await.unwrap(), "old canary", "it needs the workspace's data key no more");
+}
+
+#[tokio::test]
+async fn a_new_master_key_saves_nothing_that_is_to_be_erased() {
+    let database = Database::fresh().await;
+    let (first, second) = (MasterKey::generate(), MasterKey::generate());
+    let Old { vault, sealed } = old_database(&database, &first).await;
+    assert_eq!(store(&vault, 2, "canary").await, 1);
+    // The log has decided that version 1 goes with what it wraps, and the process has died before it did so.
+    vault.prepare_key(HERE).await.unwrap();
+    vault.activate_key(HERE, 2, &[1]).await.unwrap();
+    let vault = open(&database, MasterKeys::from(key(&second)).and(key(&first))).await.unwrap();
+    let mut rotation = vault.begin_master_rotation(&database.url).await.unwrap().unwrap();
+    while rotation.step().await.unwrap().is_some() {}
+    let progress = vault.master_progress(None).await.unwrap();
+    assert_eq!(progress.done, progress.total);
+    assert_eq!(versions(&vault).await, [(1, "destroyed".into(), 0), (2, "active".into(), 0)]);
+    for n in [1, 2] {
+        assert!(matches!(reveal(&vault, n, 1).await, Err(VaultError::Erased)), "{n}");
+    }
+    assert!(matches!(vault.open_sealed(HERE, "f", &sealed).await, Err(VaultError::Erased)));
+}
+
+#[tokio::test]
+async fn a_version_that_was_retired_before_is_doomed_as_well() {
+    let database = Database::fresh().await;
+    let vault = open(&database, key(&MasterKey::generate())).await.unwrap();
+    store(&vault, 1, "canary").await;
+    vault.prepare_key(HERE).await.unwrap();
+    vault.activate_key(HERE, 2, &[]).await.unwrap();
+    vault.activate_key(HERE, 2, &[1]).await.unwrap();
+    assert_eq!(rewrap(&vault).await, 0, "nothing is saved from it");
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ listing! {
     pub struct CredentialList sorted by "createdAt,updatedAt,name" {
         "type" = "some:api_key,api_keys,bearer,basic,mtls,custom,document,oauth2,secret", "Kind.";
         "connectionId" = "id:conn", "Of this connection.";
-        "status" = "some:active,deleted,destroyed", "The active ones without it.";
+        "status" = "some:active,deleted,destroyed", "Those that were not deleted without it.";
         "search" = "string", "Part of the name.";
     }
 }
@@ -53,7 +53,7 @@ impl From<CredentialView> for CredentialJson {
             name: view.name,
             kind: view.kind,
             connection_id: view.connection_id.map(|id| id.to_string()),
-            is_active: true,
+            is_active: view.status == "active",
             current_version: view.current_version,
             created_at: view.created_at.into(),
             updated_at: view.updated_at.into(),

@@ -114,7 +114,7 @@ struct MasterKeyJson {
     key_id: String,
     /// `local`, `aws-kms` or `vault-transit`.
     provider: String,
-    /// Keys of the whole installation that the present master key wraps.
+    /// Keys of the organization's workspaces that the present master key wraps.
     done: i64,
     total: i64,
     /// Is a rotation running at this moment?
@@ -189,9 +189,16 @@ impl KeysApi {
     /// How far the master key has come
     ///
     /// A new master key is given by the operator (`APIQ_MASTER_KEY`, with the old one as `APIQ_MASTER_KEY_PREVIOUS`);
-    /// `apiq admin rotate-master` moves every workspace's key under it.
+    /// `apiq admin rotate-master` moves every workspace's key under it, and tells of all of them; this tells of the
+    /// organization's.
     #[oai(path = "/admin/master-key", method = "get", operation_id = "getMasterKey")]
     async fn master(&self, permit: Permit<KeyRead>) -> Result<Answer<MasterKeyJson>, Problem> {
-        Ok(Answer::new(use_cases::master(permit.app()).await?.into()))
+        let organization = permit.context().actor.organization;
+        let mut workspaces = permit.system().workspaces(organization).await.map_err(Problem::unavailable)?;
+        // A new one may not be in the read models yet.
+        if !workspaces.contains(&permit.workspace()) {
+            workspaces.push(permit.workspace());
+        }
+        Ok(Answer::new(use_cases::master(permit.app(), Some(&workspaces)).await?.into()))
     }
 }

@@ -5,7 +5,7 @@ use commands::{
     secret,
 };
 use domain::{
-    error::{Code, Faults},
+    error::Faults,
     event::LogPosition,
     ids::{ConnectionId, CredentialId, SecretId},
 };
@@ -93,7 +93,8 @@ pub(super) struct SecretJson {
     #[oai(rename = "type")]
     kind: String,
     is_active: bool,
-    /// `active`, `expired`, `deleted` (until `destroyAt` it can be restored) or `destroyed`.
+    /// `active`, `expired`, `deleted` (until `destroyAt` it can be restored) or `destroyed`: by a deletion, or with its key,
+    /// after which a new value can be stored.
     status: String,
     expires_at: Option<Time>,
     destroy_at: Option<Time>,
@@ -110,7 +111,11 @@ pub(super) struct SecretJson {
 impl From<CredentialView> for SecretJson {
     fn from(view: CredentialView) -> Self {
         let expired = view.status == "active" && view.expires_at.is_some_and(|at| at <= clock::now());
-        let status = if expired { "expired".to_owned() } else { view.status };
+        let status = match view.status.as_str() {
+            _ if expired => "expired".to_owned(),
+            "erased" => "destroyed".to_owned(),
+            _ => view.status,
+        };
         Self {
             is_active: status == "active",
             status,
@@ -258,9 +263,6 @@ impl SecretsApi {
     ) -> Result<Written<SecretJson>, Problem> {
         let id = credential_id(&id)?;
         let expected = permit.expected_version()?;
-        if expected.is_some() && expected != Some(find(&permit, id).await?.version) {
-            return Err(Problem::new(Code::Conflict, "If-Match names another version of this secret; read it again."));
-        }
         let UpdateSecretBody { value, username, password, expires_at, never_expires } = body.0;
         let mut faults = Faults::default();
         let never = never_expires == Some(true);
@@ -272,7 +274,7 @@ impl SecretsApi {
         let value = if with_value { value_of(value, username, password, &mut faults) } else { None };
         faults.into_result()?;
         let update = secret::Update { value, expires_at };
-        let done = secret::update(permit.app(), permit.context(), id, update).await?;
+        let done = secret::update(permit.app(), permit.context(), id, expected, update).await?;
         stored(&permit, id, done.at, "Secret updated.").await
     }
 

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 
 use super::{approval::gate, check_address};
 use crate::{
-    App, Context, Failure, Outcome, credential_value,
+    App, Context, Failure, Outcome, credential_value, stored_credential,
     unit::{Unit, fresh},
 };
 
@@ -70,9 +70,10 @@ pub async fn create(app: &App, context: &Context, input: CreateConnection) -> Ou
             gate,
         },
     )?;
-    if let (Some(credential), Some(secret)) = (credential_id, &input.secret) {
-        // Stored before the event that names it; without the event it is unreachable.
-        let value = app.vault().store_credential(workspace, credential, 0, secret).await?;
+    let (Some(credential), Some(secret)) = (credential_id, &input.secret) else { return unit.commit(id).await };
+    let value = stored_credential::store(app, workspace, credential, 0, secret).await?;
+    let version = value.version;
+    let outcome = async {
         let name = name::derived(&input.name, "credential");
         let command = CredentialCommand::Create { name, kind: kind.into(), connection: Some(id), value };
         let mut stored = fresh::<Credential>(credential.0);
@@ -80,8 +81,9 @@ pub async fn create(app: &App, context: &Context, input: CreateConnection) -> Ou
         if expires_at.is_some() {
             unit.stage(&mut stored, CredentialCommand::SetExpiry { expires_at, now: app.now() })?;
         }
-    }
-    unit.commit(id).await
+        unit.commit(id).await
+    };
+    stored_credential::settle(app, workspace, credential, version, outcome.await).await
 }
 
 /// Stores an uploaded document; too big is said at once.

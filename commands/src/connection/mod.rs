@@ -26,6 +26,7 @@ pub use ingest::{Begun, record_failure, record_fetches, record_spec, start_inges
 pub use refresh::{refresh, refresh_due};
 pub use test::test;
 pub use update::update;
+use url::Url;
 pub use wait::{Ingested, wait};
 
 use crate::{App, Failure, unit};
@@ -45,4 +46,25 @@ pub async fn load(app: &App, workspace: WorkspaceId, id: ConnectionId) -> Result
 pub(crate) fn check_address(app: &App, field: &str, url: Option<&str>) -> Result<(), Failure> {
     let Some(url) = url else { return Ok(()) };
     app.ports().addresses.check(url).map_err(|why| Rejection::field(field, why).into())
+}
+
+/// Scheme, host and port: what a credential is bound to.
+pub fn same_origin(a: &str, b: &str) -> bool {
+    match (Url::parse(a), Url::parse(b)) {
+        (Ok(a), Ok(b)) => a.origin() == b.origin(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        assert!(same_origin("https://a.test/x", "https://A.test:443/y"));
+        assert!(!same_origin("https://a.test", "http://a.test"));
+        assert!(!same_origin("https://a.test", "https://a.test:8443"));
+        assert!(!same_origin("https://a.test", "https://a.test.evil.test"));
+    }
 }

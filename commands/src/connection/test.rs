@@ -1,14 +1,15 @@
 //! A harmless call with the real credential; the read is in the log before the value is opened.
 
+use chrono::{DateTime, Utc};
 use domain::{
-    connection::{Connection, ConnectionCommand, host_of},
+    connection::{BOUND, Connection, ConnectionCommand, host_of},
     credential::Credential,
     ids::{ConnectionId, CredentialId},
     oauth::Because,
     trace::traceparent,
 };
 
-use super::{load, target};
+use super::{load, same_origin, target};
 use crate::{
     App, Context, Failure, Outcome,
     oauth::{self, Fresh},
@@ -19,7 +20,9 @@ use crate::{
 pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<TestReport> {
     let connection = load(app, context.actor.workspace, id).await?.state;
     let report = match readable(app, context, id, &connection).await? {
-        Err(message) => TestReport { message, ..TestReport::default() },
+        Err(Unable { problem, message }) => {
+            TestReport { message, problem: problem.map(str::to_owned), ..TestReport::default() }
+        }
         Ok(credential) => {
             let report = call(app, context, id, &connection, credential).await?;
             match renewed(app, context, id, &connection, credential, &report).await? {
@@ -45,35 +48,36 @@ pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<Tes
     Ok(done.map(|_| report))
 }
 
-/// The credential and its version, when there is one to send; or why nothing is called, in words.
+/// The credential and its version, when there is one to send; or why nothing is called.
 async fn readable(
     app: &App,
     context: &Context,
     id: ConnectionId,
     connection: &Connection,
-) -> Result<Result<Option<(CredentialId, i32)>, String>, Failure> {
+) -> Result<Result<Option<(CredentialId, i32)>, Unable>, Failure> {
     let base_url = connection.effective_base_url();
-    if let Some(why) = base_url.as_deref().and_then(|base| connection.approvals.blocks(base)) {
-        return Ok(Err(format!("Nothing is called: {why}.")));
-    }
-    if let Some(why) = connection.undecided() {
-        return Ok(Err(format!("It is not decided how to authenticate: {why}.")));
-    }
-    if connection.oauth_client().is_some() {
-        return Ok(match oauth::fresh(app, context, id, Because::Use, None).await? {
-            Fresh::Version(version) => Ok(connection.credential.map(|credential| (credential, version))),
-            other => Err(other.fault().map(|(_, words)| words.to_owned()).unwrap_or_default()),
-        });
+    if let Some(unable) = unable(connection, base_url.as_deref()) {
+        return Ok(Err(unable));
     }
     // What is not sent is not read.
-    let Some(credential) = connection.credential.filter(|_| !connection.auth.parts().is_empty()) else {
-        return Ok(Ok(None));
+    let wanted = connection.credential.filter(|_| !connection.auth.parts().is_empty());
+    let Some(credential) = wanted else {
+        let missing = connection.oauth_client().map(|_| Unable { problem: None, message: oauth::not_connected() });
+        return Ok(missing.map_or(Ok(None), Err));
     };
     let stored = app.store().load::<Credential>(credential.0).await?.state;
-    if stored.is_expired(app.now()) {
-        return Ok(Err("The credential has expired; store a new one.".to_owned()));
+    if let Some(unusable) = unusable(connection, base_url.as_deref(), &stored, app.now()) {
+        return Ok(Err(unusable));
     }
-    Ok(Ok(Some((credential, stored.version))))
+    if connection.oauth_client().is_none() {
+        return Ok(Ok(Some((credential, stored.version))));
+    }
+    let standing = oauth::fresh(app, context, id, Because::Use, None).await?;
+    Ok(match (standing.fault(), &standing) {
+        (Some((_, words)), _) => Err(Unable { problem: None, message: words.to_owned() }),
+        (None, Fresh::Version(version)) => Ok(Some((credential, *version))),
+        (None, _) => Ok(None),
+    })
 }
 
 /// Another version, where the API has refused the access token and the provider gives a new one.
@@ -125,6 +129,46 @@ async fn call(
         now: app.now(),
     };
     Ok(app.ports().tester.test(target).await)
+}
+
+/// Why nothing is called.
+struct Unable {
+    /// One word for programs.
+    problem: Option<&'static str>,
+    message: String,
+}
+
+fn unable(connection: &Connection, base_url: Option<&str>) -> Option<Unable> {
+    let blocked = base_url.and_then(|base| connection.approvals.blocks(base));
+    let undecided = connection.undecided().map(|why| format!("It is not decided how to authenticate: {why}."));
+    let message = blocked.map(|why| format!("Nothing is called: {why}.")).or(undecided)?;
+    Some(Unable { problem: None, message })
+}
+
+/// Why the credential is not even opened; the same as with calls.
+fn unusable(
+    connection: &Connection,
+    base_url: Option<&str>,
+    credential: &Credential,
+    now: DateTime<Utc>,
+) -> Option<Unable> {
+    let because = |problem, message: &str| Some(Unable { problem, message: message.to_owned() });
+    let Some(base) = base_url else {
+        return because(Some("base_url_missing"), "The connection has no base URL: set baseUrl.");
+    };
+    if connection.credential_base.as_deref().is_none_or(|bound| !same_origin(bound, base)) {
+        return because(Some("credential_bound"), BOUND);
+    }
+    if !credential.is_live() {
+        return because(Some("credential_unusable"), "The connection's credential was deleted: store one.");
+    }
+    if credential.is_erased() {
+        return because(Some("credential_unusable"), "The connection's credential was destroyed: store it again.");
+    }
+    if credential.is_expired(now) {
+        return because(None, "The credential has expired; store a new one.");
+    }
+    None
 }
 
 /// The half of an id that is random.

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use domain::{
     actor::{Actor, Role},
-    connection::{AuthScheme, Connection, ConnectionCommand, Granted, OauthCommand},
-    credential::{Credential, CredentialCommand, name},
+    connection::{Connection, ConnectionCommand, Granted, OauthCommand},
+    credential::{Credential, CredentialCommand, NewVersion, name},
     error::{Code, Rejection},
     ids::{ConnectionId, CredentialId, OauthFlowId, OrganizationId},
     oauth::{OauthFlow, flow::OauthFlowCommand, scope},
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     App, Context, Failure, Outcome, RequestInfo, connection,
     ports::{OauthParty, OauthTokens},
+    stored_credential,
     unit::{Unit, change, fresh},
 };
 
@@ -185,55 +186,67 @@ async fn store(
             let message = "Nothing was connected: the connection's OAuth client was changed meanwhile. Begin again.";
             return Err(Rejection::new(Code::Oauth2Error, message).into());
         }
-        let mut unit = Unit::new(app, context).await?;
-        let (credential, version) = stage_credential(app, &mut unit, &mut target, made, &value).await?;
-        let granted = Granted { credential, version, scopes: scopes.clone(), expires_at, refreshable };
-        let (provider, dialect) = (flow.endpoints.title.clone(), flow.endpoints.dialect);
-        let grant = OauthCommand::Grant { provider: provider.clone(), dialect, granted, now };
-        unit.stage(&mut target, ConnectionCommand::Oauth(grant))?;
-        let mut ended = app.store().load::<OauthFlow>(id).await?;
-        unit.stage(&mut ended, OauthFlowCommand::Complete { scopes: scopes.clone() })?;
-        let refused = scope::lacking(dialect, &scopes, &flow.scopes).into_iter().map(str::to_owned).collect();
-        let (name, scopes) = (target.state.name.clone(), scopes.clone());
-        let actor_id = context.actor.id.clone();
-        let connected = Connected { connection, name, provider, scopes, refused, expires_at, refreshable, actor_id };
-        match unit.commit(connected).await {
+        let (present, stored) = next_version(app, &target, made, &value).await?;
+        let (credential, version) = (CredentialId(present.id), stored.version);
+        let outcome = async {
+            let mut unit = Unit::new(app, context).await?;
+            stage_credential(&mut unit, &mut target, present, stored)?;
+            let granted = Granted { credential, version, scopes: scopes.clone(), expires_at, refreshable };
+            let (provider, dialect) = (flow.endpoints.title.clone(), flow.endpoints.dialect);
+            let grant = OauthCommand::Grant { provider: provider.clone(), dialect, granted, now };
+            unit.stage(&mut target, ConnectionCommand::Oauth(grant))?;
+            let mut ended = app.store().load::<OauthFlow>(id).await?;
+            unit.stage(&mut ended, OauthFlowCommand::Complete { scopes: scopes.clone() })?;
+            let refused = scope::lacking(dialect, &scopes, &flow.scopes).into_iter().map(str::to_owned).collect();
+            let (name, scopes) = (target.state.name.clone(), scopes.clone());
+            let actor_id = context.actor.id.clone();
+            let connected =
+                Connected { connection, name, provider, scopes, refused, expires_at, refreshable, actor_id };
+            unit.commit(connected).await
+        };
+        match stored_credential::settle(app, workspace, credential, version, outcome.await).await {
             Err(failure) if failure.is_conflict() && attempt < RACES => continue,
             other => return other,
         }
     }
 }
 
-/// The value as the next version of the connection's credential, or as its first one.
-async fn stage_credential(
+/// Stores the value as the next version of the connection's credential, or as the first one of a new credential.
+async fn next_version(
     app: &App,
-    unit: &mut Unit<'_>,
-    target: &mut Loaded<Connection>,
+    target: &Loaded<Connection>,
     made: CredentialId,
     value: &SecretString,
-) -> Result<(CredentialId, i32), Failure> {
+) -> Result<(Loaded<Credential>, NewVersion), Failure> {
     let workspace = target.workspace.map(Into::into).unwrap_or_default();
-    let kind = AuthScheme::credential_kind(&target.state.auth);
-    if let Some(id) = target.state.credential {
-        let mut credential = app.store().load::<Credential>(id.0).await?;
-        if credential.state.is_live() && credential.state.kind == kind {
-            let stored = app.vault().store_credential(workspace, id, credential.state.version, value).await?;
-            let version = stored.version;
-            unit.stage(&mut credential, CredentialCommand::Rotate { value: stored })?;
-            unit.stage(target, ConnectionCommand::BindCredential { credential: id })?;
-            return Ok((id, version));
-        }
-    }
-    let stored = app.vault().store_credential(workspace, made, 0, value).await?;
-    let version = stored.version;
-    let name = name::derived(&target.state.name, "credential");
-    let command = CredentialCommand::Create {
-        name,
-        kind: kind.to_owned(),
-        connection: Some(ConnectionId(target.id)),
-        value: stored,
+    let kind = target.state.auth.credential_kind();
+    let present = match target.state.credential {
+        Some(id) => Some(app.store().load::<Credential>(id.0).await?),
+        None => None,
     };
-    unit.stage(&mut fresh::<Credential>(made.0), command)?;
-    unit.stage(target, ConnectionCommand::AttachCredential { credential: made })?;
-    Ok((made, version))
+    let usable = present.filter(|credential| credential.state.is_live() && credential.state.kind == kind);
+    let credential = usable.unwrap_or_else(|| fresh::<Credential>(made.0));
+    let version = credential.state.version;
+    let stored = stored_credential::store(app, workspace, CredentialId(credential.id), version, value).await?;
+    Ok((credential, stored))
+}
+
+fn stage_credential(
+    unit: &mut Unit<'_>,
+    target: &mut Loaded<Connection>,
+    mut present: Loaded<Credential>,
+    value: NewVersion,
+) -> Result<(), Failure> {
+    let credential = CredentialId(present.id);
+    if present.state.created {
+        unit.stage(&mut present, CredentialCommand::Rotate { value })?;
+        unit.stage(target, ConnectionCommand::BindCredential { credential })?;
+        return Ok(());
+    }
+    let name = name::derived(&target.state.name, "credential");
+    let kind = target.state.auth.credential_kind().to_owned();
+    let connection = Some(ConnectionId(target.id));
+    unit.stage(&mut present, CredentialCommand::Create { name, kind, connection, value })?;
+    unit.stage(target, ConnectionCommand::AttachCredential { credential })?;
+    Ok(())
 }

@@ -26,7 +26,7 @@ use super::{authorize::titled, sentence, tokens};
 use crate::{
     App, Context, Failure, connection,
     ports::OauthParty,
-    secret,
+    secret, stored_credential,
     unit::{Unit, change},
 };
 
@@ -349,7 +349,7 @@ impl Renewal<'_> {
         let mut target = connection::load(app, workspace, self.id).await?;
         let mut credential = app.store().load::<Credential>(self.credential.0).await?;
         let present = target.state.grant.as_ref().map(|grant| grant.scopes.clone()).unwrap_or_default();
-        let stored = app.vault().store_credential(workspace, self.credential, credential.state.version, text).await?;
+        let stored = stored_credential::store(app, workspace, self.credential, credential.state.version, text).await?;
         let version = stored.version;
         let now = app.now();
         let granted = Granted {
@@ -361,13 +361,20 @@ impl Renewal<'_> {
         };
         let number = self.number;
         let context = self.context.without_claim();
-        let mut unit = Unit::new(app, &context).await?;
-        let record = OauthCommand::RecordRefresh { number, granted, rotated, now };
-        if unit.stage(&mut target, ConnectionCommand::Oauth(record))?.is_empty() {
-            return Ok(None);
+        let outcome = async {
+            let mut unit = Unit::new(app, &context).await?;
+            let record = OauthCommand::RecordRefresh { number, granted, rotated, now };
+            if unit.stage(&mut target, ConnectionCommand::Oauth(record))?.is_empty() {
+                return Err(Rejection::new(Code::Oauth2Error, "the grant has moved on").into());
+            }
+            unit.stage(&mut credential, CredentialCommand::Rotate { value: stored })?;
+            unit.commit(version).await
+        };
+        match stored_credential::settle(app, workspace, self.credential, version, outcome.await).await {
+            Ok(done) => Ok(Some(done.value)),
+            Err(Failure::Rejected(rejection)) if rejection.code == Code::Oauth2Error => Ok(None),
+            Err(failure) => Err(failure),
         }
-        unit.stage(&mut credential, CredentialCommand::Rotate { value: stored })?;
-        unit.commit(Some(version)).await.map(|done| done.value)
     }
 
     /// Old tokens are worth nothing, and are not kept.

@@ -9,7 +9,9 @@ use domain::{
 };
 
 use super::{authorize::client_of, failure, sentence, tokens};
-use crate::{App, Context, Done, Failure, Outcome, connection, ports::OauthParty, secret, unit::Unit};
+use crate::{
+    App, Context, Done, Failure, Outcome, connection, ports::OauthParty, secret, stored_credential, unit::Unit,
+};
 
 const RACES: usize = 8;
 
@@ -103,17 +105,28 @@ async fn clean(
     loop {
         attempt += 1;
         let mut target = connection::load(app, workspace, id).await?;
-        let mut unit = Unit::new(app, context).await?;
         let command = OauthCommand::Revoke { note: note.clone(), now: app.now() };
-        unit.stage::<Connection>(&mut target, ConnectionCommand::Oauth(command))?;
-        let mut version = 0;
-        if let Some(credential) = target.state.credential.filter(|_| kept) {
-            let mut stored = app.store().load::<Credential>(credential.0).await?;
-            let value = app.vault().store_credential(workspace, credential, stored.state.version, &text).await?;
-            version = value.version;
-            unit.stage(&mut stored, CredentialCommand::Rotate { value })?;
-        }
-        match unit.commit(version).await {
+        let revoke = ConnectionCommand::Oauth(command);
+        let outcome = match target.state.credential.filter(|_| kept) {
+            None => {
+                let mut unit = Unit::new(app, context).await?;
+                unit.stage::<Connection>(&mut target, revoke)?;
+                unit.commit(0).await
+            }
+            Some(id) => {
+                let mut stored = app.store().load::<Credential>(id.0).await?;
+                let value = stored_credential::store(app, workspace, id, stored.state.version, &text).await?;
+                let version = value.version;
+                let outcome = async {
+                    let mut unit = Unit::new(app, context).await?;
+                    unit.stage::<Connection>(&mut target, revoke)?;
+                    unit.stage(&mut stored, CredentialCommand::Rotate { value })?;
+                    unit.commit(version).await
+                };
+                stored_credential::settle(app, workspace, id, version, outcome.await).await
+            }
+        };
+        match outcome {
             Err(failure) if failure.is_conflict() && attempt < RACES => continue,
             other => return other.map(|done| (kept, done)),
         }

@@ -4,3 +4,6 @@
 mod postgres;
 
 mod change;
+mod keys;
+mod node;
+mod secrets;

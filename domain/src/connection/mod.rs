@@ -281,6 +281,10 @@ fn trimmed(base: &str) -> String {
     base.trim_end_matches('/').to_owned()
 }
 
+/// Said wherever a credential would leave its host.
+pub const BOUND: &str = "The credential was stored for another host and goes nowhere else: if this host is \
+                         right, store the credential again.";
+
 /// Host and port of a URL, for people: where something goes.
 pub fn host_of(url: &str) -> Option<String> {
     let (_, rest) = url.split_once("://")?;

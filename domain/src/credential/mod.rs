@@ -96,6 +96,10 @@ pub enum CredentialCommand {
     DestroyVersion {
         version: i32,
     },
+    /// The ciphertext of these versions went with the key that wrapped them; of the present one too, maybe.
+    RecordErasure {
+        versions: Vec<i32>,
+    },
     /// The ciphertext of a deleted credential is gone: of so many versions.
     RecordDestruction {
         versions: u64,
@@ -133,6 +137,11 @@ impl Credential {
     /// An expired one is handed out to nobody.
     pub fn is_expired(&self, now: DateTime<Utc>) -> bool {
         self.expires_at.is_some_and(|at| at <= now)
+    }
+
+    /// The present version's value is gone: it was erased with its key. A new one can be stored.
+    pub fn is_erased(&self) -> bool {
+        self.destroyed_versions.contains(&self.version)
     }
 
     /// Deleted, and not yet given up for good.
@@ -205,6 +214,13 @@ fn decide(state: &Credential, command: CredentialCommand) -> Result<Vec<Credenti
             Ok(vec![CredentialEvent::Destroyed { versions }])
         }
         CredentialCommand::RecordDestruction { .. } if state.destroyed => Ok(vec![]),
+        CredentialCommand::RecordErasure { .. } if !state.created || state.destroyed => Ok(vec![]),
+        CredentialCommand::RecordErasure { versions } => {
+            let known = |version: &i32| (1..=state.version).contains(version);
+            let versions: BTreeSet<i32> = versions.into_iter().filter(known).collect();
+            let new = versions.difference(&state.destroyed_versions);
+            Ok(new.map(|version| CredentialEvent::VersionDestroyed { version: *version }).collect())
+        }
         // A deleted one may be given up before its time.
         CredentialCommand::Delete { destroy_at: None, .. } if state.is_restorable_ever() => {
             Ok(vec![CredentialEvent::Deleted { destroy_at: None, bound_to: None }])

@@ -121,3 +121,26 @@ fn old_versions_can_be_destroyed_and_the_present_one_cannot() {
     twice.push(event);
     Credentials::with(()).given(twice).when(destroy(1)).then_expect_events(vec![]);
 }
+
+#[test]
+fn what_went_with_its_key_is_told_once_the_present_version_too() {
+    let rotated = and(CredentialEvent::Rotated { version: 3, key_version: 1, value_hash: "cd".into() });
+    let record = |versions: &[i32]| CredentialCommand::RecordErasure { versions: versions.to_vec() };
+    let gone = |version| CredentialEvent::VersionDestroyed { version };
+    Credentials::with(())
+        .given(rotated.clone())
+        .when(record(&[3, 1, 1, 4, 0]))
+        .then_expect_events(vec![gone(1), gone(3)]);
+    let mut told = rotated.clone();
+    told.push(gone(3));
+    Credentials::with(()).given(told.clone()).when(record(&[3])).then_expect_events(vec![]);
+    let mut deleted = rotated;
+    deleted.push(CredentialEvent::Deleted { destroy_at: Some(at(7)), bound_to: None });
+    Credentials::with(()).given(deleted.clone()).when(record(&[3])).then_expect_events(vec![gone(3)]);
+    deleted.push(CredentialEvent::Destroyed { versions: 2 });
+    Credentials::with(()).given(deleted).when(record(&[3])).then_expect_events(vec![]);
+    // A new value takes its place.
+    let value = value(4);
+    let stored = CredentialEvent::Rotated { version: 4, key_version: 1, value_hash: "ab".into() };
+    Credentials::with(()).given(told).when(CredentialCommand::Rotate { value }).then_expect_events(vec![stored]);
+}

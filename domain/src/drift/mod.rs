@@ -80,6 +80,7 @@ impl Found<'_> {
 
 pub fn compare(old: &SpecSummary, new: &SpecSummary) -> Drift {
     let (before, after) = (by_name(old), by_name(new));
+    let comers = Comers::of(new, &before);
     let mut drift = Drift::default();
     let mut changes = document(old, new);
     for operation in first_of_each(old) {
@@ -88,9 +89,7 @@ pub fn compare(old: &SpecSummary, new: &SpecSummary) -> Drift {
         let now = after.get(&name).copied();
         match now {
             None => {
-                let moved =
-                    new.operations.iter().find(|o| is_same(operation, o) && !before.contains_key(&self::name(o)));
-                match moved {
+                match comers.same_as(operation) {
                     Some(now) => found.breaks("the operation", format!("is now {}", self::name(now))),
                     None => found.breaks("the operation", "is gone"),
                 }
@@ -138,14 +137,40 @@ fn first_of_each(summary: &SpecSummary) -> impl Iterator<Item = &Operation> {
     summary.operations.iter().filter(move |o| seen.insert((o.method.as_str(), o.path.as_str())))
 }
 
-/// The same operation under another method or path: by its operationId, or by its path but for the parameters' names.
-fn is_same(old: &Operation, new: &Operation) -> bool {
-    let by_id = old.operation_id.is_some() && old.operation_id == new.operation_id;
-    by_id || (old.method == new.method && shape(&old.path).eq(shape(&new.path)))
+/// Operations that were not there before, by what shows that one was there under another name: its operationId, or its
+/// method and its path but for the parameters' names. Of several, the first in the document counts.
+struct Comers<'a> {
+    operations: &'a [Operation],
+    by_id: HashMap<&'a str, usize>,
+    by_shape: HashMap<(&'a str, String), usize>,
 }
 
-fn shape(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/').map(|part| if part.starts_with('{') && part.ends_with('}') { "{}" } else { part })
+impl<'a> Comers<'a> {
+    fn of(new: &'a SpecSummary, before: &HashMap<String, &Operation>) -> Self {
+        let mut comers = Self { operations: &new.operations, by_id: HashMap::new(), by_shape: HashMap::new() };
+        for (index, operation) in new.operations.iter().enumerate() {
+            if before.contains_key(&name(operation)) {
+                continue;
+            }
+            if let Some(id) = &operation.operation_id {
+                comers.by_id.entry(id).or_insert(index);
+            }
+            comers.by_shape.entry((&operation.method, shape(&operation.path))).or_insert(index);
+        }
+        comers
+    }
+
+    fn same_as(&self, old: &Operation) -> Option<&'a Operation> {
+        let by_id = old.operation_id.as_deref().and_then(|id| self.by_id.get(id));
+        let by_shape = self.by_shape.get(&(old.method.as_str(), shape(&old.path)));
+        let first = by_id.into_iter().chain(by_shape).min()?;
+        self.operations.get(*first)
+    }
+}
+
+fn shape(path: &str) -> String {
+    let bare = |part| if str::starts_with(part, '{') && part.ends_with('}') { "{}" } else { part };
+    path.split('/').map(bare).collect::<Vec<_>>().join("/")
 }
 
 fn document(old: &SpecSummary, new: &SpecSummary) -> Vec<SpecChange> {

@@ -247,3 +247,40 @@ fn very_many_changes_are_counted_and_cut() {
     let drift = compare(&many(0), &many(6_000));
     assert_eq!((drift.details.len(), drift.detail_count), (5_000, 6_000));
 }
+
+/// Each compared with each would be 400 million comparisons: minutes.
+#[test]
+fn many_moved_operations_are_found_in_one_pass() {
+    const MANY: usize = 20_000;
+    let by_id =
+        |path: &str, n: usize| json!({ "method": "GET", "path": format!("/{path}/{n}"), "operationId": n.to_string() });
+    let by_shape = |name: &str, n: usize| get(&format!("/shape/{n}/{{{name}}}"));
+    let of = |path: &str, name: &str| {
+        // In another order each, so that nobody is found at once.
+        let mut all: Vec<Value> = (0..MANY / 2).map(|n| by_id(path, n)).collect();
+        all.extend((0..MANY / 2).map(|n| by_shape(name, n)));
+        if path == "new" {
+            all.reverse();
+        }
+        spec(Value::Array(all))
+    };
+    let (old, new) = (of("old", "id"), of("new", "itemId"));
+    let began = std::time::Instant::now();
+    let drift = compare(&old, &new);
+    let took = began.elapsed();
+    assert_eq!((drift.removed.len(), drift.added.len(), drift.breaking_count), (MANY, MANY, MANY));
+    assert_eq!(drift.details[0].to_string(), "GET /old/0: the operation is now GET /new/0 (breaking)");
+    assert!(drift.details.iter().filter(|change| change.breaking).all(|change| change.what.starts_with("is now ")));
+    assert!(took < std::time::Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
+fn of_several_that_could_be_the_moved_one_the_first_counts() {
+    let old = spec(json!([{ "method": "GET", "path": "/a/{id}", "operationId": "one" }]));
+    let by_id = json!({ "method": "POST", "path": "/b", "operationId": "one" });
+    let by_shape = get("/a/{other}");
+    for (operations, first) in [(json!([by_id, by_shape]), "POST /b"), (json!([by_shape, by_id]), "GET /a/{other}")] {
+        let drift = compare(&old, &spec(operations));
+        assert_eq!(drift.details[0].what, format!("is now {first}"));
+    }
+}

@@ -1,6 +1,7 @@
 //! The log against a real Postgres: group append, order, idempotency, blobs, roles.
 
 mod ahead;
+mod documents;
 mod follow;
 mod group;
 mod network;

@@ -5,18 +5,20 @@ mod words;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use commands::ports::{ConnectionTester, TestReport, TestTarget};
+use commands::{
+    connection::same_origin,
+    ports::{ConnectionTester, TestReport, TestTarget},
+};
 use domain::{
     call::CallFacts,
-    connection::{Needs, Sending, security::needs},
+    connection::{BOUND, Needs, Sending, security::needs},
     operation::{Operation, SpecSummary},
 };
 use integrations::egress::{Egress, EgressError, OutboundRequest, OutboundResponse, Scope, TlsFault};
 
 use crate::{
-    authorise::{Opened, authorise, same_origin},
+    authorise::{Opened, authorise},
     recorded::shown,
-    workflow::BOUND,
 };
 use words::Verdict;
 

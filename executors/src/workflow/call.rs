@@ -5,11 +5,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use commands::{
     App, Context, Failure,
+    connection::same_origin,
     oauth::{self, Fresh},
 };
 use domain::{
     call::CallFacts,
-    connection::{AuthScheme, Connection, Needs, Part, Sending, Standing, health::Observation, security},
+    connection::{AuthScheme, BOUND, Connection, Needs, Part, Sending, Standing, health::Observation, security},
     credential::Credential,
     event::LogPosition,
     execution::{
@@ -27,7 +28,7 @@ use vault::{ReadReceipt, VaultError};
 
 use super::{Executor, again};
 use crate::{
-    authorise::{Opened, add_cookie, authorise, same_origin},
+    authorise::{Opened, add_cookie, authorise},
     health::observation_of,
     recorded::shown,
 };
@@ -107,10 +108,6 @@ pub(super) enum Result {
     },
 }
 
-/// Said wherever a credential would leave its host.
-pub(crate) const BOUND: &str = "The credential was stored for another host and goes nowhere else: if this host is \
-                                right, store the credential again.";
-
 fn error(code: &str, message: impl Into<String>) -> StepError {
     StepError { code: code.into(), message: message.into() }
 }
@@ -183,6 +180,10 @@ pub(super) async fn target(
     let stored = app.store().load::<Credential>(id.0).await?.state;
     if !stored.is_live() {
         return Ok(Err(error("CREDENTIAL_MISSING", "The connection's credential was deleted: store one.")));
+    }
+    if stored.is_erased() {
+        let message = "The connection's credential was destroyed: store it again.";
+        return Ok(Err(error("CREDENTIAL_UNREADABLE", message)));
     }
     if stored.is_expired(app.now()) {
         return Ok(Err(error("CREDENTIAL_EXPIRED", "The connection's credential has expired: store a new value.")));

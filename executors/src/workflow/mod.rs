@@ -5,8 +5,6 @@ mod call;
 mod drive;
 mod run;
 
-pub(crate) use call::BOUND;
-
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},

@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 const LOST_PROBE: Duration = Duration::from_secs(310);
 /// While a probe is under way, the others are told to come back after this.
 const SOON: Duration = Duration::from_secs(2);
-/// Hosts that are remembered; beyond it, what is closed is forgotten.
+/// Hosts that are remembered, never more; see `make_room`.
 const MOST: usize = 10_000;
 
 pub(super) struct Breakers {
@@ -93,7 +93,7 @@ impl Breakers {
             (None, false) => {}
             (None, true) => {
                 if known.len() >= MOST {
-                    known.retain(|_, breaker| breaker.open.is_some());
+                    make_room(&mut known, now);
                 }
                 let mut breaker = Breaker { outcomes: VecDeque::new(), open: None };
                 breaker.count(true, self.failures, now);
@@ -136,7 +136,29 @@ impl Breakers {
     }
 }
 
+/// Forgets what is closed and idle, then if need be what is closed, then what is open: the longest idle ones first, an
+/// eighth at once, so that it is not looked for at each new host.
+fn make_room(known: &mut HashMap<(WorkspaceId, String), Breaker>, now: Instant) {
+    known.retain(|_, breaker| breaker.open.is_some() || breaker.seen_within(WINDOW, now));
+    if known.len() < MOST {
+        return;
+    }
+    let rank = |breaker: &Breaker| match &breaker.open {
+        None => (false, breaker.outcomes.back().map(|(at, _)| *at)),
+        Some(open) => (true, Some(open.until)),
+    };
+    let mut order: Vec<_> = known.iter().map(|(key, breaker)| (rank(breaker), key.clone())).collect();
+    order.select_nth_unstable_by(MOST / 8, |a, b| a.0.cmp(&b.0));
+    for (_, key) in order.into_iter().take(MOST / 8) {
+        known.remove(&key);
+    }
+}
+
 impl Breaker {
+    fn seen_within(&self, window: Duration, now: Instant) -> bool {
+        self.outcomes.back().is_some_and(|(at, _)| now - *at <= window)
+    }
+
     fn count(&mut self, failed: bool, limit: usize, now: Instant) {
         self.outcomes.push_back((now, failed));
         while self.outcomes.front().is_some_and(|(at, _)| now - *at > WINDOW) || self.outcomes.len() > limit * 10 {
@@ -194,6 +216,32 @@ mod tests {
         assert_eq!(pass(after(77)), Ok(Pass::Probe));
         breakers.report(workspace(1), HOST, Pass::Probe, false, after(78));
         assert_eq!((breakers.open(), pass(after(78)), breakers.lock().len()), (0, Ok(Pass::Usual), 0));
+    }
+
+    #[test]
+    fn however_many_hosts_fail_so_many_are_remembered_and_open_ones_the_longest() {
+        let breakers = Breakers::new(2);
+        let t = Instant::now();
+        let fail = |host: &str, times: usize, at| {
+            (0..times).for_each(|_| breakers.report(workspace(1), host, Pass::Usual, true, at));
+        };
+        fail(HOST, 2, t);
+        (1..MOST).for_each(|n| fail(&format!("idle{n}"), 1, t));
+        assert_eq!(breakers.lock().len(), MOST);
+        let later = t + WINDOW + Duration::from_secs(1);
+        fail("one more", 1, later);
+        assert_eq!(breakers.lock().len(), 2, "what was idle is forgotten at once");
+        // All of them have failed lately: the bound holds, and closed ones go first.
+        (0..2 * MOST).for_each(|n| {
+            fail(&format!("busy{n}"), 1, later + Duration::from_millis(n as u64 / 10));
+            assert!(breakers.lock().len() <= MOST);
+        });
+        assert_eq!(breakers.open(), 1);
+        assert!(breakers.lock().contains_key(&(workspace(1), format!("busy{}", 2 * MOST - 1))));
+        // Even if each is open.
+        (0..2 * MOST).for_each(|n| fail(&format!("open{n}"), 2, later + Duration::from_secs(9 + n as u64 / 1_000)));
+        assert!(breakers.open() <= MOST && breakers.lock().len() <= MOST);
+        assert!(breakers.lock().contains_key(&(workspace(1), format!("open{}", 2 * MOST - 1))));
     }
 
     #[test]

@@ -16,8 +16,10 @@ use tokio::time::Instant;
 
 /// Nobody is held back for longer, whatever the API says.
 const LONGEST: Duration = Duration::from_secs(3_600);
-/// Connections that are remembered.
+/// Connections that are remembered, never more.
 const MOST: usize = 10_000;
+/// Limits of single paths that are remembered of one connection, never more.
+const PATHS: usize = 100;
 
 /// The families of three headers each: limit, remaining, reset.
 const TRIOS: [[&str; 3]; 4] = [
@@ -210,9 +212,27 @@ impl Holds {
         if holds.len() >= MOST {
             holds.retain(|_, own| own.iter().any(|hold| hold.until > now));
         }
+        if holds.len() >= MOST && !holds.contains_key(&connection) {
+            make_room(&mut holds);
+        }
         let own = holds.entry(connection).or_default();
         own.retain(|known| known.until > now && known.path != hold.path);
+        if own.len() >= PATHS
+            && let Some((first, _)) = own.iter().enumerate().min_by_key(|(_, known)| known.until)
+        {
+            own.swap_remove(first);
+        }
         own.push(hold);
+    }
+}
+
+/// Forgets those that end first, an eighth at once: a call that goes too early is told so by the API.
+fn make_room(holds: &mut HashMap<ConnectionId, Vec<Hold>>) {
+    let ends = |own: &[Hold]| own.iter().map(|hold| hold.until).max();
+    let mut order: Vec<_> = holds.iter().map(|(id, own)| (ends(own), *id)).collect();
+    order.select_nth_unstable_by_key(MOST / 8, |(ends, _)| *ends);
+    for (_, id) in order.into_iter().take(MOST / 8) {
+        holds.remove(&id);
     }
 }
 
@@ -330,5 +350,27 @@ mod tests {
         assert_eq!(holds.left(other, "/b", t), None);
         assert_eq!(holds.left(id, "/b", t + LONGEST), None);
         assert!(holds.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn however_many_are_used_up_so_many_are_remembered_and_the_longest_ones_stay() {
+        let (holds, t) = (Holds::default(), Instant::now());
+        let id = |n: usize| ConnectionId(uuid::Uuid::from_u128(n as u128));
+        let used_up = |n: usize| RateLimit {
+            limit: None,
+            remaining: 0,
+            reset_at: Some(now() + TimeDelta::milliseconds(60_000 + n as i64)),
+        };
+        for n in 0..2 * MOST {
+            holds.note(id(n), "/a", &HeaderMap::new(), &used_up(n), (now(), t));
+            assert!(holds.0.lock().unwrap().len() <= MOST);
+        }
+        assert!(holds.left(id(2 * MOST - 1), "/a", t).is_some());
+        let search = headers("X-RateLimit-Resource: search");
+        for n in 0..3 * PATHS {
+            holds.note(id(2 * MOST - 1), &format!("/{n}"), &search, &used_up(n), (now(), t));
+        }
+        assert_eq!(holds.0.lock().unwrap()[&id(2 * MOST - 1)].len(), PATHS);
+        assert!(holds.left(id(2 * MOST - 1), &format!("/{}", 3 * PATHS - 1), t).is_some());
     }
 }

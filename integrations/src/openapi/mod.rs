@@ -31,7 +31,7 @@ use std::time::Duration;
 use domain::operation::{SpecProblem, SpecSummary};
 use serde::Serialize;
 
-pub use reader::{Origin, Reader};
+pub use reader::{Origin, Part, Reader};
 
 /// What one document may cost. The defaults take every document of the public API directories we know of.
 #[derive(Debug, Clone)]

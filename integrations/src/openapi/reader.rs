@@ -26,6 +26,21 @@ pub struct Origin {
     pub root: Option<String>,
 }
 
+/// A document that a reference leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    pub bytes: Vec<u8>,
+    /// Where it came from in the end, after redirects: what its own relative references are relative to. Absent: from where
+    /// it was asked for.
+    pub url: Option<String>,
+}
+
+impl From<Vec<u8>> for Part {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, url: None }
+    }
+}
+
 pub struct Reader<'a> {
     builder: Builder<'a>,
     index: Index,
@@ -144,7 +159,7 @@ impl<'a> Reader<'a> {
             at += 1;
             let key = String::from(url);
             if let Some(packed) = self.packed.remove(&key) {
-                self.take(&key, &packed.name, packed.bytes)?;
+                self.take(&key, &packed.name, packed.bytes.into())?;
             } else if key.starts_with("http://") || key.starts_with("https://") {
                 self.asked += 1;
                 if self.asked > self.limits.max_fetches {
@@ -181,7 +196,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Adds a file to the table; what is wrong with it becomes the reason why it is missing.
-    fn take(&mut self, key: &str, name: &str, bytes: Vec<u8>) -> Result<(), IngestError> {
+    fn take(&mut self, key: &str, name: &str, Part { bytes, url }: Part) -> Result<(), IngestError> {
         self.bytes = self.bytes.saturating_add(bytes.len());
         check_size(self.bytes, &self.limits)?;
         self.builder.has_time().map_err(refuse)?;
@@ -200,7 +215,15 @@ impl<'a> Reader<'a> {
         match taken {
             Ok(start) => {
                 self.files.known.insert(key.to_string(), start);
-                self.index.scan(self.builder.doc(), start, Url::parse(key).ok());
+                let mut base = url.and_then(|url| Url::parse(&url).ok()).or_else(|| Url::parse(key).ok());
+                if let Some(base) = &mut base {
+                    base.set_fragment(None);
+                    // Who refers to where it was in the end means the same file.
+                    if !self.files.missing.contains_key(base.as_str()) && !self.open.contains(base.as_str()) {
+                        self.files.known.entry(base.to_string()).or_insert(start);
+                    }
+                }
+                self.index.scan(self.builder.doc(), start, base);
                 Ok(())
             }
             Err(reason) => self.miss(key, format!("leads to a file that cannot be read: {reason}")),
@@ -232,12 +255,12 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// A cap is broken.
-    pub fn give(&mut self, url: &str, part: Result<Vec<u8>, String>) -> Result<(), IngestError> {
+    pub fn give(&mut self, url: &str, part: Result<Part, String>) -> Result<(), IngestError> {
         let began = self.begin();
         self.files.missing.remove(url);
         let first = self.index.sites.len();
         match part {
-            Ok(bytes) => self.take(url, &shown(url), bytes)?,
+            Ok(part) => self.take(url, &shown(url), part)?,
             Err(reason) => self.miss(url, format!("cannot be followed: {reason}"))?,
         }
         self.note(first)?;

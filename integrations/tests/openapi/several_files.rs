@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::operation::SpecSummary;
-use integrations::openapi::{IngestError, IngestErrorKind, Limits, Origin, Reader, ingest};
+use integrations::openapi::{IngestError, IngestErrorKind, Limits, Origin, Part, Reader, ingest};
 
 use crate::archives::{gz, tar_gz, tar_with, zip, zip_with_link};
 use crate::unpacked;
@@ -228,6 +228,36 @@ fn at(url: &str, text: &str, limits: &Limits) -> Result<Reader<'static>, IngestE
     Reader::new(text.as_bytes().to_vec(), &Origin { url: Some(url.into()), root: None }, limits)
 }
 
+fn part(text: &str) -> Result<Part, String> {
+    Ok(text.as_bytes().to_vec().into())
+}
+
+#[test]
+fn references_of_a_redirected_file_are_relative_to_where_it_was_in_the_end() {
+    let root = "openapi: 3.0.0\ninfo: {title: t, version: 1}\npaths:\n  /a: {$ref: 'latest/a.yaml'}\n  \
+                /b: {$ref: 'https://cdn.test/v2/a.yaml'}\n";
+    let mut reader = at("https://api.test/openapi.yaml", root, &Limits::default()).unwrap();
+    assert_eq!(reader.wanted(), ["https://api.test/latest/a.yaml", "https://cdn.test/v2/a.yaml"]);
+    let item = "get: {responses: {200: {description: d, content: {a/json: {schema: {$ref: models.yaml}}}}}}";
+    let moved = Part { bytes: item.into(), url: Some("https://cdn.test/v2/a.yaml".into()) };
+    reader.give("https://api.test/latest/a.yaml", Ok(moved)).unwrap();
+    reader.give("https://cdn.test/v2/a.yaml", part(item)).unwrap();
+    assert_eq!(reader.wanted(), ["https://cdn.test/v2/models.yaml"], "not https://api.test/latest/models.yaml");
+    reader.give("https://cdn.test/v2/models.yaml", part("type: string")).unwrap();
+    let summary = reader.finish().unwrap().0.summary;
+    assert_eq!((warnings(&summary), summary.operations.len()), (vec![], 2));
+
+    // Where it was in the end is not fetched once more.
+    let root = root.replace("'https://cdn.test/v2/a.yaml'", "'latest/a.yaml'");
+    let mut reader = at("https://api.test/openapi.yaml", &root, &Limits::default()).unwrap();
+    reader.wanted();
+    let itself = "get: {responses: {200: {$ref: 'a.yaml#/d'}}}\nd: {description: d}";
+    let moved = Part { bytes: itself.into(), url: Some("https://cdn.test/v2/a.yaml".into()) };
+    reader.give("https://api.test/latest/a.yaml", Ok(moved)).unwrap();
+    assert_eq!(reader.wanted(), [""; 0]);
+    assert_eq!(warnings(&reader.finish().unwrap().0.summary), []);
+}
+
 #[test]
 fn documents_at_urls_ask_for_what_they_refer_to() {
     let root = "openapi: 3.0.0\ninfo: {title: t, version: 1}\npaths:\n  /a: {$ref: 'paths/a.yaml?v=secret#/a'}\n  \
@@ -238,7 +268,7 @@ fn documents_at_urls_ask_for_what_they_refer_to() {
     assert_eq!(reader.wanted(), first);
     assert_eq!(reader.wanted(), [""; 0], "each is told once");
     let item = "a: {get: {responses: {200: {description: d, content: {a/json: {schema: {$ref: ../models.yaml}}}}}}}";
-    reader.give(first[1], Ok(item.into())).unwrap();
+    reader.give(first[1], part(item)).unwrap();
     reader.give(first[2], Err("`other.test` may not be called".into())).unwrap();
     assert_eq!(reader.wanted(), ["https://api.test/v1/models.yaml"], "relative to the file it stands in");
     let (ingested, text) = reader.finish().unwrap();
@@ -261,7 +291,7 @@ fn what_is_fetched_is_capped() {
     assert_eq!(error.to_string(), "the document refers to more than 4 other documents");
     let small = Limits { max_bytes: 1_000, ..Limits::default() };
     let mut reader = at("http://a.test/", &root, &small).unwrap();
-    let error = reader.give("http://a.test/0", Ok(vec![b' '; 990])).unwrap_err();
+    let error = reader.give("http://a.test/0", Ok(vec![b' '; 990].into())).unwrap_err();
     assert_eq!(error.kind, IngestErrorKind::TooLarge);
     let few = Limits { max_refs: 4, ..Limits::default() };
     let error = at("http://a.test/", &root, &few).err().unwrap();
@@ -277,7 +307,7 @@ fn an_upload_without_an_address_follows_absolute_urls_only() {
         "openapi: 3.0.0\ninfo: {title: t, version: 1}\npaths:\n  /a: {$ref: a.yaml}\n  /b: {$ref: 'http://a.test/b'}\n";
     let mut reader = Reader::new(text.into(), &Origin::default(), &Limits::default()).unwrap();
     assert_eq!(reader.wanted(), ["http://a.test/b"]);
-    reader.give("http://a.test/b", Ok("get: {responses: {200: {description: d}}}".into())).unwrap();
+    reader.give("http://a.test/b", part("get: {responses: {200: {description: d}}}")).unwrap();
     let summary = reader.finish().unwrap().0.summary;
     assert_eq!(summary.operations.len(), 1);
     let message = "the reference `a.yaml` is relative, and the document came without an address or other files";

@@ -26,7 +26,7 @@ use crate::log::{Log, sealed, stored, time, unique};
 
 /// Versions of a workflow: one that calls nothing, one that calls an operation; and the hashes of their blobs.
 const V1: &str = r#"{"definition":{"steps":[]},"bindings":{}}"#;
-const V2: &str = r#"{"definition":{"steps":[{"id":"a","connectionId":"conn_01h455vb4pex5vsknk084sn02q"}]},"bindings":{"a":{"method":"GET","path":"/a"}}}"#;
+pub const V2: &str = r#"{"definition":{"steps":[{"id":"a","connectionId":"conn_01h455vb4pex5vsknk084sn02q"}]},"bindings":{"a":{"method":"GET","path":"/a"}}}"#;
 pub const D1: &str = "2cb363515e47fe6cd1affcad3fd188a0ee26a2a35270ebde9ec0f83355e39b89";
 pub const D2: &str = "b9698e1ed90776742e0a182b577dd0f10b36842affa2033c2af69bb9f3476248";
 

@@ -5,7 +5,8 @@ use domain::{
     connection::{AuthScheme, ConnectionEvent, SpecSource},
     delivery::DeliveryEvent,
     event::LogPosition,
-    ids::{ConnectionId, EventId, WebhookId},
+    ids::{ConnectionId, EventId, ExecutionId, WebhookId, WorkflowId, WorkspaceId},
+    workflow::WorkflowEvent,
 };
 
 use crate::{
@@ -99,4 +100,41 @@ async fn the_lag_counts_what_is_not_shown_yet() {
     log.project_until(end).await;
     let lag = system.lag().await.unwrap();
     assert_eq!((lag.checkpoint, lag.events, lag.age_ms), (end, 0, 0));
+}
+
+#[tokio::test]
+async fn callers_are_all_counted_and_a_few_named() {
+    let mut log = Log::fresh().await;
+    let workspace = WorkspaceId(unique());
+    // The one that the definition calls `GET /a` of.
+    let connection: ConnectionId = "conn_01h455vb4pex5vsknk084sn02q".parse().unwrap();
+    log.store.put_blob(workspace.0, history::V2.as_bytes()).await.unwrap();
+    let (mut workflows, mut executions) = (Vec::new(), Vec::new());
+    let mut end = LogPosition::START;
+    for n in 0..5 {
+        let (workflow, execution) = (WorkflowId(unique()), ExecutionId(unique()));
+        let created = WorkflowEvent::Created {
+            name: format!("calls {n}"),
+            description: None,
+            version: 2,
+            definition_hash: history::D2.into(),
+            step_count: 1,
+        };
+        log.append(workspace.0, "workflow", workflow.0, vec![created]).await;
+        end = log.append(workspace.0, "execution", execution.0, vec![history::started(workflow, n)]).await;
+        workflows.push(workflow.0);
+        executions.push(execution);
+    }
+    log.project_until(end).await;
+    let system = log.system().await;
+    let callers = async |operation: &str, most| {
+        system.callers(workspace, connection, &[operation.to_owned(), "GET /none".to_owned()], most).await.unwrap()
+    };
+    let two = callers("GET /a", 2).await;
+    assert_eq!((two.workflow_count, two.execution_count), (5, 5));
+    assert_eq!(two.workflows.iter().map(|calling| calling.id).collect::<Vec<_>>(), workflows[..2]);
+    assert_eq!(two.executions, executions[..2], "the oldest first");
+    let none = callers("GET /a", 0).await;
+    assert_eq!((none.workflow_count, none.workflows.len(), none.executions.len()), (5, 0, 0));
+    assert_eq!(callers("GET /b", 9).await, projections::Callers::default());
 }
