@@ -5,9 +5,13 @@ use std::sync::Arc;
 use commands::{App, ports::Ports};
 use event_store::{DatabaseRole, EventStore, Options, connect_pool};
 use executors::{
-    addresses::Addresses, certificates::Certificates, oauth::Providers, planner::WorkspacePlanner, tester::Tester,
+    addresses::Addresses, certificates::Certificates, connectors::ConnectorPort, oauth::Providers,
+    planner::WorkspacePlanner, tester::Tester,
 };
-use integrations::egress::{Egress, EgressPolicy};
+use integrations::{
+    connectors::{Caps, Runner},
+    egress::{Egress, EgressPolicy},
+};
 use projections::SystemReads;
 use vault::{MasterKeys, Vault};
 
@@ -23,7 +27,8 @@ pub async fn app(url: &str, masters: MasterKeys) -> anyhow::Result<App> {
         tester: Arc::new(Tester(egress.clone())),
         addresses: Arc::new(Addresses(egress.clone())),
         certificates: Arc::new(Certificates),
-        oauth: Arc::new(Providers::new(egress, Vec::new())),
+        oauth: Arc::new(Providers::new(egress.clone(), Vec::new())),
+        connectors: Arc::new(ConnectorPort::new(Runner::new(egress, Caps::default()))),
     };
     let app = App::new(store, vault, commands::Settings::default(), ports);
     planner.join(app.clone());

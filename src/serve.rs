@@ -9,12 +9,14 @@ use executors::{
     Liveness, Node, Roles,
     addresses::Addresses,
     certificates::Certificates,
+    connectors::ConnectorPort,
     documents::DocumentOptions,
     oauth::{InstalledClient, Providers},
     planner::WorkspacePlanner,
     tester::Tester,
 };
 use integrations::{
+    connectors::{Caps, Runner},
     egress::{Egress, EgressPolicy},
     openapi::Limits,
     planner::ModelConfig,
@@ -115,12 +117,15 @@ pub async fn wire(settings: &Settings, engines: &Engines, listener: &TcpListener
     let handle = metrics.as_ref().map(Exposition::handle);
     let sampler = Sampler { pools, store: store.clone(), reads: system.clone(), egress: egress.clone(), handle };
     let planner = Arc::new(WorkspacePlanner::new(system.clone(), model(settings)));
+    let caps = Caps { attachment_bytes: settings.mail_attachments_max_bytes };
+    let connectors = Runner::new(egress.clone(), caps);
     let ports = Ports {
         planner: planner.clone(),
         tester: Arc::new(Tester(egress.clone())),
         addresses: Arc::new(Addresses(egress.clone())),
         certificates: Arc::new(Certificates),
         oauth: Arc::new(Providers::new(egress.clone(), oauth_clients(settings))),
+        connectors: Arc::new(ConnectorPort::new(connectors.clone())),
     };
     let limit = usize::try_from(settings.spec_max_bytes).unwrap_or(usize::MAX);
     let command_settings = commands::Settings {
@@ -140,6 +145,7 @@ pub async fn wire(settings: &Settings, engines: &Engines, listener: &TcpListener
     let node = Node {
         app: app.clone(),
         egress,
+        connectors,
         nats,
         liveness,
         reads: system,

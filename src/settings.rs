@@ -139,6 +139,8 @@ pub struct Settings {
     pub egress_wait_seconds: u64,
     /// Failures within half a minute that open a circuit breaker; 0: none ever opens.
     pub egress_breaker_failures: usize,
+    /// Bytes that the attachments of one mail may have together, decoded.
+    pub mail_attachments_max_bytes: usize,
     /// Filter in the syntax of `tracing-subscriber`, already checked.
     pub log: String,
     /// Text or JSON lines.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 const CONNECTION: &str = "conn_01h455vb4pex5vsknk084sn02q";
+const CREDENTIAL: &str = "cred_01h455vb4pex5vsknk084sn02q";
 const PLAN: &str = "plan_01h455vb4pex5vsknk084sn02q";
 
 /// What to send to an operation; every operation with a body has one.
@@ -20,7 +21,16 @@ pub fn request(method: &str, path: &str) -> Option<Value> {
         }),
         ("patch", "/connections/{id}") => json!({ "name": "CRM, production", "authConfig": { "value": "a new key" } }),
         ("post", "/connections/{id}/refresh") => json!({}),
+        ("post", "/connections/{id}/approve") => json!({ "hosts": ["https://crm.example.com"] }),
         ("post", "/connections/{id}/reject") => json!({ "reason": "not a partner of ours" }),
+        ("post", "/connectors") => {
+            json!({ "connectorType": "slack", "name": "Team chat", "credentialId": CREDENTIAL, "config": {} })
+        }
+        ("patch", "/connectors/{id}") => json!({ "status": "disabled" }),
+        ("post", "/credentials") => {
+            json!({ "name": "Slack bot", "type": "slack", "data": { "token": "the bot's token" } })
+        }
+        ("patch", "/credentials/{id}") => json!({ "data": { "token": "the bot's new token" } }),
         ("put", "/organizations/current") => json!({ "settings": { "requireHostApproval": true } }),
         ("post" | "put", "/connections/{id}/credentials") => json!({ "credentials": { "value": "a new key" } }),
         ("post", "/oauth/authorize") => json!({ "connectionId": CONNECTION, "scopes": ["repo"] }),

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use domain::{
     connection::{Connection, ConnectionCommand},
-    credential::{Credential, CredentialCommand, name},
+    credential::{Credential, CredentialCommand, KINDS, name},
     error::{Code, Faults},
     ids::{ConnectionId, CredentialId},
 };
@@ -11,6 +11,7 @@ use secrecy::SecretString;
 
 use crate::{
     App, Context, Failure, Outcome, connection,
+    connector::{find_type, type_names},
     credential_value::{self, check_kind},
     secret::live,
     stored_credential,
@@ -20,7 +21,7 @@ use crate::{
 #[derive(Debug)]
 pub struct CreateCredential {
     pub name: String,
-    /// One of `domain::credential::KINDS`.
+    /// One of `domain::credential::KINDS`, or a type of connector, whose data is JSON.
     pub kind: String,
     /// Attached to it when given.
     pub connection: Option<ConnectionId>,
@@ -54,6 +55,12 @@ pub async fn create_expiring(
         let auth = attached.as_ref().map(|connection| &connection.state.auth);
         let mut faults = Faults::default();
         name::check(&mut faults, "name", &input.name);
+        if !KINDS.contains(&input.kind.as_str()) && find_type(app, &input.kind).is_none() {
+            faults.add(
+                "type",
+                format!("must be one of {}, or a type of connector: {}", KINDS.join(", "), type_names(app)),
+            );
+        }
         if expires_at.is_some_and(|at| at <= now) {
             faults.add("expiresAt", "must be in the future");
         }

@@ -8,8 +8,9 @@ use domain::{
     error::{Faults, Rejection},
 };
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 
-use crate::{App, Failure};
+use crate::{App, Failure, connector::find_type};
 
 const MAX_TEXT: usize = 16 * 1024;
 /// A chain of certificates and a key.
@@ -28,6 +29,7 @@ pub(crate) fn check(
     let mut until = None;
     let text = value.expose_secret();
     match kind {
+        _ if find_type(app, kind).is_some() => connector_data(app, kind, text, path, &mut faults),
         "api_keys" | "custom" | "document" => until = several(app, auth, kind, text, path, &mut faults),
         "oauth2" => client_secret(text, path, &mut faults),
         "mtls" => until = certificate(app, text, path, &mut faults),
@@ -37,6 +39,21 @@ pub(crate) fn check(
     }
     faults.into_result()?;
     Ok(until)
+}
+
+/// What a type of connector wants, as JSON.
+fn connector_data(app: &App, kind: &str, text: &str, path: &str, faults: &mut Faults) {
+    let field = format!("{path}data");
+    if text.len() > MAX_CERTIFICATE {
+        faults.add(field, format!("must have at most {MAX_CERTIFICATE} bytes"));
+        return;
+    }
+    match serde_json::from_str::<Value>(text) {
+        Ok(data) if data.is_object() => {
+            faults.0.extend(app.ports().connectors.check_credential(kind, &data, &field));
+        }
+        _ => faults.add(field, "must be a JSON object"),
+    }
 }
 
 fn plain(kind: &str, text: &str, field: &str, faults: &mut Faults) {

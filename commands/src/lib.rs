@@ -7,6 +7,7 @@ pub mod auth;
 pub mod chat;
 mod clock;
 pub mod connection;
+pub mod connector;
 mod context;
 pub mod credential;
 mod credential_value;

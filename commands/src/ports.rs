@@ -7,13 +7,14 @@ use chrono::{DateTime, Utc};
 use domain::{
     call::CallFacts,
     connection::{AuthScheme, health::Change},
+    connector::kind::ConnectorType,
     error::FieldError,
-    ids::{ConnectionId, CredentialId, WorkspaceId},
+    ids::{ConnectionId, ConnectorId, CredentialId, WorkspaceId},
     oauth::{Endpoints, Fault, OauthClient, Provider},
     operation::SpecSummary,
 };
 use secrecy::SecretString;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 #[derive(Clone)]
 pub struct Ports {
@@ -22,6 +23,7 @@ pub struct Ports {
     pub addresses: Arc<dyn AddressCheck>,
     pub certificates: Arc<dyn CertificateCheck>,
     pub oauth: Arc<dyn OauthProviders>,
+    pub connectors: Arc<dyn Connectors>,
 }
 
 /// A first look at a URL that a user typed: what is forbidden by its looks is refused before it is stored.
@@ -91,6 +93,43 @@ pub struct TestReport {
 #[async_trait]
 pub trait ConnectionTester: Send + Sync {
     async fn test(&self, target: TestTarget) -> TestReport;
+}
+
+/// What a connector's test calls.
+pub struct ConnectorTest {
+    pub workspace: WorkspaceId,
+    pub connector: ConnectorId,
+    pub connector_type: String,
+    pub config: Value,
+    /// The opened data, as JSON.
+    pub credential: Option<SecretString>,
+    /// The only origins that may be called, where an organization approves them.
+    pub origins: Option<Vec<String>>,
+    /// Of the call: the trace of whoever asks for the test.
+    pub traceparent: String,
+}
+
+/// The types of connectors that this build has. Each check names every fault, its place behind `path`; of a type that is
+/// not known there is none.
+#[async_trait]
+pub trait Connectors: Send + Sync {
+    fn types(&self) -> &[ConnectorType];
+
+    /// An action's input as a step has it: a text with an expression in it fits anything.
+    fn check_input(
+        &self,
+        connector_type: &str,
+        action: &str,
+        input: &Map<String, Value>,
+        path: &str,
+    ) -> Vec<FieldError>;
+
+    /// No message holds a value.
+    fn check_credential(&self, connector_type: &str, data: &Value, path: &str) -> Vec<FieldError>;
+
+    fn check_config(&self, connector_type: &str, config: &Value, path: &str) -> Vec<FieldError>;
+
+    async fn test(&self, target: ConnectorTest) -> TestReport;
 }
 
 pub struct PlanAsk {

@@ -101,6 +101,8 @@ typed_ids! {
     SessionId = "sess";
     ApiKeyId = "key";
     ConnectionId = "conn";
+    /// A connector instance.
+    ConnectorId = "connector";
     /// An operation of a connection's spec; the same for the same connection, method and path.
     EndpointId = "ep";
     CredentialId = "cred";
@@ -127,6 +129,7 @@ pub fn typed(aggregate_type: &str, id: Uuid) -> String {
         "session" => SessionId(id).to_string(),
         "api_key" => ApiKeyId(id).to_string(),
         "connection" => ConnectionId(id).to_string(),
+        "connector" => ConnectorId(id).to_string(),
         "credential" => CredentialId(id).to_string(),
         "workflow" => WorkflowId(id).to_string(),
         "execution" => ExecutionId(id).to_string(),

@@ -9,6 +9,7 @@ pub mod api_key;
 pub mod call;
 pub mod catalogue;
 pub mod connection;
+pub mod connector;
 pub mod credential;
 pub mod delivery;
 pub mod document_cache;

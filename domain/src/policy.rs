@@ -15,6 +15,10 @@ pub enum Permission {
     ConnectionTest,
     /// Of hosts that wait for it.
     ConnectionApprove,
+    ConnectorRead,
+    ConnectorWrite,
+    /// Makes a call with the real credential.
+    ConnectorTest,
     OrganizationRead,
     OrganizationWrite,
     CredentialRead,
@@ -41,7 +45,7 @@ pub enum Permission {
 }
 
 impl Permission {
-    pub const ALL: [Permission; 26] = [
+    pub const ALL: [Permission; 29] = [
         Permission::SelfRead,
         Permission::ApiKeyRead,
         Permission::ApiKeyWrite,
@@ -49,6 +53,9 @@ impl Permission {
         Permission::ConnectionWrite,
         Permission::ConnectionTest,
         Permission::ConnectionApprove,
+        Permission::ConnectorRead,
+        Permission::ConnectorWrite,
+        Permission::ConnectorTest,
         Permission::OrganizationRead,
         Permission::OrganizationWrite,
         Permission::CredentialRead,
@@ -80,6 +87,9 @@ impl Permission {
             Permission::ConnectionWrite => "connection:write",
             Permission::ConnectionTest => "connection:test",
             Permission::ConnectionApprove => "connection:approve",
+            Permission::ConnectorRead => "connector:read",
+            Permission::ConnectorWrite => "connector:write",
+            Permission::ConnectorTest => "connector:test",
             Permission::OrganizationRead => "organization:read",
             Permission::OrganizationWrite => "organization:write",
             Permission::CredentialRead => "credential:read",
@@ -110,7 +120,8 @@ pub fn allows(role: Role, permission: Permission) -> bool {
     match permission {
         SelfRead => true,
         ConnectionRead | WorkflowRead | ExecutionRead | OrganizationRead => true,
-        CredentialRead | WebhookRead => true,
+        CredentialRead | WebhookRead | ConnectorRead => true,
+        ConnectorWrite | ConnectorTest => matches!(role, Owner | Admin | Manager | Member),
         ConnectionWrite | ConnectionTest | WorkflowWrite => matches!(role, Owner | Admin | Manager | Member),
         WorkflowExecute | ExecutionControl | PlanWrite => matches!(role, Owner | Admin | Manager | Member),
         CredentialWrite | WebhookWrite => matches!(role, Owner | Admin | Manager),
@@ -128,6 +139,7 @@ pub fn read_of(subscription: &str) -> Permission {
         Some("workflow") => Permission::WorkflowRead,
         Some("execution") => Permission::ExecutionRead,
         Some("connection") => Permission::ConnectionRead,
+        Some("connector") => Permission::ConnectorRead,
         Some("webhook") => Permission::WebhookRead,
         Some("api_key") => Permission::ApiKeyRead,
         _ => Permission::LogRead,

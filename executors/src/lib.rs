@@ -6,6 +6,7 @@ pub mod addresses;
 mod authorise;
 pub mod certificates;
 mod checkpoint;
+pub mod connectors;
 pub mod dispatcher;
 pub mod documents;
 mod drift;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use commands::App;
-use integrations::{egress::Egress, openapi::Limits};
+use integrations::{connectors::Runner, egress::Egress, openapi::Limits};
 use projections::SystemReads;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,7 @@ impl Roles {
 pub struct Node {
     pub app: App,
     pub egress: Egress,
+    pub connectors: Runner,
     pub nats: async_nats::Client,
     pub liveness: Liveness,
     pub reads: SystemReads,
@@ -50,13 +51,14 @@ pub struct Node {
 /// Starts the parts; they run until `shutdown`.
 pub fn start(node: &Node, roles: Roles, shutdown: &CancellationToken) -> JoinSet<()> {
     let mut parts = JoinSet::new();
-    let Node { app, egress, nats, liveness, reads, database_url, relay: stats, limits, documents } = node.clone();
+    let Node { app, egress, connectors, nats, liveness, reads, database_url, relay: stats, limits, documents } =
+        node.clone();
     if roles.relay {
         parts.spawn(relay::run(app.store().clone(), nats.clone(), database_url.clone(), stats, shutdown.clone()));
         parts.spawn(sweep(app.clone(), shutdown.clone()));
     }
     if roles.executor {
-        let executor = Executor::new(app.clone(), egress.clone(), liveness.clone(), shutdown.clone());
+        let executor = Executor::new(app.clone(), (egress.clone(), connectors), liveness.clone(), shutdown.clone());
         parts.spawn(executor.run(nats.clone(), reads.clone()));
         let documents = Documents::new(egress.clone(), app.store().documents(), documents);
         let ingester = Ingester::new(app.clone(), documents, liveness.clone(), reads.clone(), limits);

@@ -103,7 +103,7 @@ impl Providers {
 
 /// Somebody waits: the breaker of a workspace's host is no reason to leave a person outside.
 fn scope(workspace: WorkspaceId) -> Scope {
-    Scope { workspace: Some(workspace), connection: None, asked: true }
+    Scope { workspace: Some(workspace), asked: true, ..Scope::default() }
 }
 
 fn tokens(tokens: Tokens) -> OauthTokens {

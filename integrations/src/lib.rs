@@ -1,4 +1,5 @@
 //! (empty)
+pub mod connectors;
 pub mod egress;
 pub mod oauth;
 pub mod openapi;

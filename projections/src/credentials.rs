@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use domain::{
     actor::ActorKind,
     connection::ConnectionEvent,
+    connector::ConnectorEvent,
     credential::{CredentialEvent, expiry},
     execution::ExecutionEvent,
     ids::{ConnectionId, CredentialId, EventId, WorkspaceId},
@@ -26,7 +27,7 @@ row! {
         #[serde(with = "id")]
         pub workspace_id: WorkspaceId,
         pub name: String,
-        /// One of `domain::credential::KINDS`.
+        /// One of `domain::credential::KINDS`, or a type of connector.
         pub kind: String,
         #[serde(with = "optional_id")]
         pub connection_id: Option<ConnectionId>,
@@ -81,7 +82,7 @@ row! {
         #[serde(with = "id")]
         pub credential_id: CredentialId,
         pub credential_version: i32,
-        /// The reader's aggregate: `execution` or `connection`.
+        /// The reader's aggregate: `execution`, `connection` or `connector`.
         pub reader_type: String,
         pub reader_id: Uuid,
         pub purpose: String,
@@ -206,7 +207,8 @@ impl View for Credentials {
                 }
             }
             Fact::Execution(ExecutionEvent::CredentialRead { credential_id, .. })
-            | Fact::Connection(ConnectionEvent::CredentialRead { credential_id, .. }) => {
+            | Fact::Connection(ConnectionEvent::CredentialRead { credential_id, .. })
+            | Fact::Connector(ConnectorEvent::CredentialRead { credential_id, .. }) => {
                 self.credentials.want(Key::of(*credential_id));
             }
             _ => {}
@@ -229,13 +231,18 @@ impl View for Credentials {
                 host,
                 key,
                 attempt,
+                ..
             }) => {
-                let read = Read { version: *version, purpose, connection: Some(*connection_id), host: host.clone() };
+                let read = Read { version: *version, purpose, connection: *connection_id, host: host.clone() };
                 self.fold_read(item, *credential_id, read, Some((key, *attempt)))?;
             }
             Fact::Connection(ConnectionEvent::CredentialRead { credential_id, version, purpose, host }) => {
                 let connection = Some(ConnectionId(item.recorded.aggregate_id));
                 let read = Read { version: *version, purpose, connection, host: host.clone() };
+                self.fold_read(item, *credential_id, read, None)?;
+            }
+            Fact::Connector(ConnectorEvent::CredentialRead { credential_id, version, purpose }) => {
+                let read = Read { version: *version, purpose, connection: None, host: None };
                 self.fold_read(item, *credential_id, read, None)?;
             }
             _ => {}

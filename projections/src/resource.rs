@@ -32,6 +32,7 @@ resources! {
     "session" = SessionId,
     "api_key" = ApiKeyId,
     "connection" = ConnectionId,
+    "connector" = ConnectorId,
     "credential" = CredentialId,
     "workflow" = WorkflowId,
     "execution" = ExecutionId,

@@ -51,6 +51,9 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
                 as usize,
             public_url: self.read("APIQ_PUBLIC_URL", oauth::public_url),
             oauth_providers: self.read("APIQ_OAUTH_PROVIDERS_FILE", oauth::providers).unwrap_or_default(),
+            mail_attachments_max_bytes: self
+                .read("APIQ_MAIL_ATTACHMENTS_MAX_BYTES", |t| within(t, 0, 1024 * 1024 * 1024))
+                .unwrap_or(10 * 1024 * 1024) as usize,
             log: self.read("APIQ_LOG", log_filter).unwrap_or_else(|| DEFAULT_LOG.into()),
             log_format: self.read("APIQ_LOG_FORMAT", log_format).unwrap_or(LogFormat::Text),
             metrics_listen: self.read("APIQ_METRICS_LISTEN", metrics_listen),

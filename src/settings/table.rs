@@ -125,6 +125,11 @@ pub const SETTINGS: &[Setting] = &[
                \"tokenUrl\" and \"revocationUrl\", for other names than github, google and slack.",
     },
     Setting {
+        name: "APIQ_MAIL_ATTACHMENTS_MAX_BYTES",
+        default: "10485760 (10 MiB)",
+        help: "Bytes that the attachments of one mail of the SMTP connector may have together, decoded.",
+    },
+    Setting {
         name: "APIQ_LOG",
         default: "info,sqlx=warn,async_nats=warn,poem=warn",
         help: "Log filter: a level (error, warn, info, debug, trace), or module=level pairs, comma-separated.",

@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::connectors::{credential, step};
 use crate::support::client::id;
+use crate::support::keeper::free_port;
 use crate::support::{Client, Reply, Server, Stub, ledger};
 
 async fn require_approval(client: &Client) {
@@ -141,5 +143,45 @@ async fn an_approved_host_leads_to_no_other_one() {
     assert!(failed["ingestionErrors"][0]["message"].as_str().unwrap().contains("nobody has approved"), "{failed}");
     assert!(front.seen().len() >= 3, "the approved host was not asked");
     assert!(hidden.seen().is_empty(), "a host that nobody has approved was called");
+    server.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connectors_call_approved_hosts_only() {
+    let server = Server::start().await;
+    let maria = server.account("maria").await;
+    let client = &maria.client;
+    let stub = Stub::start(|_| Reply::json(200, &json!({ "ok": true }))).await;
+    let slack = credential(client, "slack", json!({ "token": "t", "baseUrl": stub.url() })).await;
+    let mail = json!({ "host": "127.0.0.1", "port": free_port(), "tls": "none", "from": "a@example.com" });
+    let mail = credential(client, "smtp", mail).await;
+    require_approval(client).await;
+    let open = json!({ "connectorType": "http", "action": "request", "url": stub.url() });
+    let letter = json!({ "to": "a@example.com", "subject": "s", "text": "t" });
+    let mut steps = vec![
+        step("say", "slack", "send_message", &slack, json!({ "channel": "C", "text": "t" })),
+        json!({ "id": "open", "type": "connector", "config": open }),
+        step("mail", "smtp", "send_email", &mail, letter),
+    ];
+    for step in &mut steps {
+        step["onError"] = json!("continue");
+        step["retry"] = json!({ "maxAttempts": 1 });
+    }
+    let workflow = client.workflow(json!({ "name": "connectors", "steps": steps })).await;
+    let codes = async || {
+        let execution = client.execute(&workflow, json!({})).await;
+        let steps = execution["steps"].as_array().unwrap().clone();
+        steps.iter().map(|step| step["error"]["code"].as_str().unwrap_or("none").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(codes().await, ["HOST_NOT_APPROVED"; 3]);
+    let body = json!({ "connectorType": "slack", "name": "chat", "credentialId": slack });
+    let connector = client.post("/connectors", body).await.data(201);
+    let test = says(client, &format!("/connectors/{}", id(&connector))).await;
+    assert_eq!(test["problem"], "not_approved", "{test}");
+    assert!(stub.seen().is_empty(), "a host that nobody approved was called");
+    let connection = client.post("/connections", json!({ "name": "chat", "baseUrl": stub.url() })).await.data(201);
+    let path = format!("/connections/{}/approve", id(&connection));
+    client.post(&path, json!({ "hosts": [stub.url()] })).await.data(200);
+    assert_eq!(codes().await, ["none", "none", "NETWORK"], "the mail server's host is approved, and nobody listens");
     server.finish().await;
 }

@@ -11,13 +11,13 @@ use crate::support::client::{http, id};
 use crate::support::keeper::{Keeper, free_port};
 use crate::support::{Server, specs, until};
 
-struct Prism {
+pub struct Prism {
     _keeper: Keeper,
-    url: String,
+    pub url: String,
 }
 
 /// The program, installed once by npm; `None` (and said so) where that does not work.
-fn installed() -> Option<PathBuf> {
+pub fn installed() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("prism");
     fs::create_dir_all(&folder).unwrap();
     let lock = File::create(folder.join("lock")).unwrap();
@@ -41,13 +41,18 @@ fn installed() -> Option<PathBuf> {
     }
 }
 
-async fn serve(program: &Path, document: &Path, folder: &Path) -> Prism {
+/// Serves a document. `strict`: what it does not allow fails, in requests and in its own examples. `path` is one that
+/// answers.
+pub async fn serve(program: &Path, document: &Path, folder: &Path, path: &str, strict: bool) -> Prism {
     let port = free_port();
     let mut command = Command::new(program);
-    command.args(["mock", "--errors", "--host", "127.0.0.1", "--port", &port.to_string()]).arg(document);
+    command.args(["mock", "--host", "127.0.0.1", "--port", &port.to_string()]).arg(document);
+    if strict {
+        command.arg("--errors");
+    }
     let keeper = Keeper::spawn(&command, &folder.join("prism.log"));
     let prism = Prism { _keeper: keeper, url: format!("http://127.0.0.1:{port}") };
-    let probe = format!("{}/store/inventory", prism.url);
+    let probe = format!("{}{path}", prism.url);
     until("Prism answers", Duration::from_secs(60), async || http().get(&probe).send().await.ok().map(drop)).await;
     prism
 }
@@ -58,7 +63,7 @@ async fn the_pet_store_as_prism_serves_it() {
     let Some(program) = tokio::task::spawn_blocking(installed).await.unwrap() else { return };
     let document = specs.join("petstore-v3.yaml");
     let folder = tempfile::tempdir().unwrap();
-    let prism = serve(&program, &document, folder.path()).await;
+    let prism = serve(&program, &document, folder.path(), "/store/inventory", true).await;
     let server = Server::start().await;
     let maria = server.account("maria").await;
     let connection = maria

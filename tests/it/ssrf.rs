@@ -78,6 +78,11 @@ async fn no_attack_gets_through_on_any_surface() {
             ("spec URL", "/connections", json!({ "name": "x", "specUrl": url })),
             ("base URL", "/connections", json!({ "name": "x", "baseUrl": url })),
             ("webhook URL", "/webhooks", json!({ "name": "x", "url": url, "events": ["*"] })),
+            (
+                "a connector's base URL",
+                "/credentials",
+                json!({ "name": "x", "type": "slack", "data": { "token": "x", "baseUrl": url } }),
+            ),
         ] {
             let answer = client.post(path, body).await;
             tally.note(surface, url, [400, 422].contains(&answer.status), &answer.text);
@@ -149,6 +154,8 @@ async fn no_attack_gets_through_on_any_surface() {
         tally.note("step URL", url, execution["status"] == "failed", &execution.to_string());
     }
 
+    connectors(client, &attacks, &mut tally).await;
+
     let Tally { of, through } = tally;
     println!("{} of {of} refused, {} hits on the internal listener", of - through.len(), internal.seen().len());
     assert!(through.is_empty(), "{} of {of} got through:\n{}", through.len(), through.join("\n"));
@@ -161,6 +168,38 @@ async fn no_attack_gets_through_on_any_surface() {
     let execution = client.execute(&control.await, json!({})).await;
     assert_eq!(execution["steps"][0]["error"]["code"], "HTTP_404", "{execution}");
     server.finish().await;
+}
+
+/// The URL of a step that has no credential, and the host of a mail server.
+async fn connectors(client: &Client, attacks: &[String], tally: &mut Tally) {
+    let step = |n: usize| {
+        json!({ "id": format!("s{n}"), "type": "connector", "onError": "continue", "retry": { "maxAttempts": 1 }, "timeout": "2s",
+                "config": { "connectorType": "http", "action": "request", "url": format!("{{{{ input.urls[{n}] }}}}") } })
+    };
+    let steps: Vec<Value> = (0..attacks.len()).map(step).collect();
+    let workflow = client.workflow(json!({ "name": "connector attacks", "steps": steps })).await;
+    // A NUL is refused with the input.
+    let urls: Vec<String> = attacks.iter().map(|url| url.replace('\0', "\u{1}")).collect();
+    let execution = client.execute(&workflow, json!({ "urls": urls })).await;
+    for (n, url) in attacks.iter().enumerate() {
+        let name = format!("s{n}");
+        let step = execution["steps"].as_array().unwrap().iter().find(|step| step["id"] == name).unwrap();
+        tally.note("a connector's URL", url, step["status"] == "failed", &step.to_string());
+    }
+    let parsed = |url: &String| reqwest::Url::parse(url).ok().filter(|url| url.has_host());
+    for url in attacks.iter().filter_map(parsed) {
+        let (host, port) = (url.host_str().unwrap(), url.port_or_known_default().unwrap_or(25));
+        let data = json!({ "host": host, "port": port, "tls": "none", "from": "a@example.com" });
+        let answer = client.post("/credentials", json!({ "name": "x", "type": "smtp", "data": data })).await;
+        if answer.status != 201 {
+            tally.note("a mail server", url.as_str(), answer.status == 422, &answer.text);
+            continue;
+        }
+        let body = json!({ "connectorType": "smtp", "name": "x", "credentialId": id(&answer.data(201)) });
+        let connector = client.post("/connectors", body).await.data(201);
+        let tested = client.post(&format!("/connectors/{}/test", id(&connector)), json!({})).await.data(200);
+        tally.note("a mail server", url.as_str(), tested["status"] == "failed", &tested.to_string());
+    }
 }
 
 async fn connection_to(client: &Client, stub: &Stub) -> Value {

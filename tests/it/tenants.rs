@@ -38,10 +38,15 @@ async fn furnish(maria: &Account, ledger: &Ledger, receiver: &Stub) -> BTreeMap<
         listed["deliveries"][0]["id"].as_str().map(str::to_owned)
     })
     .await;
+    let bot = json!({ "name": MARK, "type": "slack", "data": { "token": format!("{MARK}-bot") } });
+    let bot = client.post("/credentials", bot).await.data(201);
+    let connector = json!({ "connectorType": "slack", "name": MARK, "credentialId": id(&bot) });
+    let connector = client.post("/connectors", connector).await.data(201);
     let entry = client.get("/logs?limit=1").await.data(200);
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     BTreeMap::from([
         ("conn", id(&connection).to_owned()),
+        ("connector", id(&connector).to_owned()),
         ("ep", text(&endpoints["endpoints"][0]["id"])),
         ("cred", text(&connection["credentialId"])),
         ("secret", id(&secret).to_owned()),
@@ -90,6 +95,17 @@ async fn another_tenants_things_do_not_exist() {
     let call = json!({ "id": "a", "type": "api_call", "connectionId": things["conn"], "operationId": "listItems" });
     let stolen = jonas.client.post("/workflows", json!({ "name": "x", "steps": [call] })).await;
     stolen.names(&["steps[0].connectionId"]);
+    let say = |field: &str, thing: &str| {
+        json!({ "id": "a", "type": "connector", "config": {
+            "connectorType": "slack", "action": "send_message", "channel": "C", "text": "t", field: things[thing] } })
+    };
+    let stolen =
+        jonas.client.post("/workflows", json!({ "name": "x", "steps": [say("connectorId", "connector")] })).await;
+    stolen.names(&["steps[0].config.connectorId"]);
+    let stolen = jonas.client.post("/workflows", json!({ "name": "x", "steps": [say("credentialId", "cred")] })).await;
+    stolen.names(&["steps[0].config.credentialId"]);
+    let stolen = json!({ "connectorType": "slack", "name": "x", "credentialId": things["cred"] });
+    jonas.client.post("/connectors", stolen).await.names(&["credentialId"]);
     let plan = json!({ "planId": things["plan"], "planHash": "0".repeat(64), "input": {} });
     jonas.client.post("/chat/execute", plan).await.refused(404, "PLAN_NOT_FOUND");
     for query in [format!("workflowId={}", things["wf"]), format!("search={MARK}")] {
@@ -105,7 +121,13 @@ async fn another_tenants_things_do_not_exist() {
 
     // And nothing of it was changed.
     let name = async |path: String| maria.client.get(&path).await.data(200)["name"].clone();
-    for (kind, noun) in [("conn", "connections"), ("wf", "workflows"), ("hook", "webhooks"), ("key", "api-keys")] {
+    for (kind, noun) in [
+        ("conn", "connections"),
+        ("connector", "connectors"),
+        ("wf", "workflows"),
+        ("hook", "webhooks"),
+        ("key", "api-keys"),
+    ] {
         assert_eq!(name(format!("/{noun}/{}", things[kind])).await, MARK, "{noun}");
     }
     assert!(!server.output().contains(MARK), "names are no business of the service's log");
@@ -126,10 +148,13 @@ fn sample(path: &str, things: &BTreeMap<&'static str, String>) -> Value {
         ("/chat/execute", _) => json!({ "planId": things["plan"], "planHash": "x", "input": {} }),
         (_, "execute") => json!({ "input": {} }),
         (_, "resolve") => json!({ "outcome": "failed" }),
-        (
-            _,
-            "test" | "refresh" | "approve" | "reject" | "current" | "cancel" | "resend" | "pause" | "resume" | "retry",
-        ) => json!({}),
+        (_, "approve") => json!({ "hosts": ["http://127.0.0.1:9"] }),
+        (_, "test" | "refresh" | "reject" | "current" | "cancel" | "resend" | "pause" | "resume" | "retry") => {
+            json!({})
+        }
+        ("/credentials", _) => json!({ "name": "x", "type": "slack", "data": { "token": "y" } }),
+        ("/credentials/{id}", _) => json!({ "data": { "token": "y" } }),
+        ("/connectors", _) => json!({ "connectorType": "http", "name": "x" }),
         (_, "credentials") => json!({ "credentials": { "value": "x" } }),
         ("/secrets", _) => json!({ "name": "x", "value": "y" }),
         (_, "secrets") => json!({ "value": "y" }),

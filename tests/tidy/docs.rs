@@ -24,8 +24,10 @@ const TOP: [&str; 17] = [
 ];
 
 /// Guides that show code, and the files that it is taken from.
-const EXCERPTS: [(&str, [&str; 2]); 1] =
-    [("docs/event-log.md", ["domain/src/tutorial.rs", "projections/src/tutorial.rs"])];
+pub const EXCERPTS: [(&str, &[&str]); 2] = [
+    ("docs/event-log.md", &["domain/src/tutorial.rs", "projections/src/tutorial.rs"]),
+    ("docs/connectors.md", &["integrations/src/connectors/tutorial.rs"]),
+];
 
 /// The paths in a document that do not exist.
 pub fn complaints(path: &str, text: &str, tree: &Tree) -> Vec<String> {

@@ -56,7 +56,7 @@ fn events_page() -> String {
         "# Events\n\n\
          Generated from `domain/src/catalogue.rs`; do not edit. Every event that this build writes, by the stream it is\n\
          written to. *Webhook* is the name that subscribers use; events without one are inner matters and are not\n\
-         delivered. `credential.read` is written to the stream of whoever reads: an execution, or a connection's test.\n",
+         delivered. `credential.read` is written to the stream of whoever reads: an execution, or the test of a\n         connection or connector.\n",
     );
     let mut stream = "";
     for (aggregate, name, version) in catalogue::all() {

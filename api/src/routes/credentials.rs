@@ -1,25 +1,41 @@
-//! Credentials as the vault's ledger shows them: what there is, and who used it when.
+//! Credentials as the vault's ledger shows them: what there is, and who used it when; and those of connectors, which are
+//! stored here as typed data.
 
-use domain::{error::Code, ids::CredentialId};
+use commands::{
+    credential::{self as use_cases, CreateCredential},
+    secret,
+};
+use domain::{
+    credential::KINDS,
+    error::{Code, Faults},
+    event::LogPosition,
+    ids::CredentialId,
+};
 use poem_openapi::{Object, OpenApi, param::Path};
 use projections::{CredentialReadView, CredentialView, resource_id};
 
-use super::Tag;
+use super::{Deleted, Tag};
 use crate::{
-    answer::Answer,
-    auth::{Permit, grant::CredentialRead},
+    answer::{Answer, Written},
+    auth::{
+        Permit,
+        grant::{CredentialRead, CredentialWrite},
+    },
+    body::Body,
     pagination::{Pagination, listing},
     problem::Problem,
     query::Asked,
     types::{Id, Time},
 };
+use secrecy::SecretString;
+use serde_json::Value;
 
 pub struct CredentialsApi;
 
 listing! {
     /// What a list of credentials may be asked.
     pub struct CredentialList sorted by "createdAt,updatedAt,name" {
-        "type" = "some:api_key,api_keys,bearer,basic,mtls,custom,document,oauth2,secret", "Kind.";
+        "type" = "string", "Kinds by comma: api_key, api_keys, bearer, basic, mtls, custom, document, oauth2, secret, or a type of connector.";
         "connectionId" = "id:conn", "Of this connection.";
         "status" = "some:active,deleted,destroyed", "Those that were not deleted without it.";
         "search" = "string", "Part of the name.";
@@ -32,7 +48,8 @@ listing! {
 pub(super) struct CredentialJson {
     id: String,
     name: String,
-    /// `api_key`, `api_keys` (several), `bearer`, `basic`, `mtls`, `custom`, `document`, `oauth2` or `secret`.
+    /// `api_key`, `api_keys` (several), `bearer`, `basic`, `mtls`, `custom`, `document`, `oauth2`, `secret`, or a type of connector
+    /// (`slack`).
     #[oai(rename = "type")]
     kind: String,
     connection_id: Option<String>,
@@ -119,6 +136,52 @@ struct CredentialReadsJson {
     reads: Vec<CredentialReadJson>,
 }
 
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase", deny_unknown_fields)]
+struct CreateCredentialBody {
+    #[oai(validator(min_length = 1, max_length = 200))]
+    name: String,
+    /// A type of connector: `GET connectors?available=true` lists them, with what `data` holds for each.
+    #[oai(rename = "type")]
+    kind: String,
+    /// Sealed as a whole; never returned.
+    #[oai(write_only)]
+    data: Value,
+    /// From then on it is handed out to nobody.
+    expires_at: Option<Time>,
+}
+
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase", deny_unknown_fields)]
+struct PatchCredentialBody {
+    /// Takes the place of the whole data, as the next version.
+    #[oai(write_only)]
+    data: Option<Value>,
+    /// Absent: stays as it is; one that is over is lifted by new data.
+    expires_at: Option<Time>,
+    /// `true`: it does not expire any more.
+    never_expires: Option<bool>,
+}
+
+fn sealed(data: &Value) -> SecretString {
+    SecretString::from(data.to_string())
+}
+
+async fn stored<const STATUS: u16>(
+    permit: &Permit<CredentialWrite>,
+    id: CredentialId,
+    at: LogPosition,
+    message: &str,
+) -> Result<Written<CredentialJson, STATUS>, Problem> {
+    if permit.shows(at).await
+        && let Some(view) = permit.reads().credential(permit.workspace(), id).await?
+    {
+        let version = view.version;
+        return Ok(Written::Usual(Answer::new(view.into()).message(message).version(version).at(at)));
+    }
+    Ok(permit.lagging(id, at))
+}
+
 /// The credential, or 404.
 pub(super) async fn find<P>(permit: &Permit<P>, id: CredentialId) -> Result<CredentialView, Problem> {
     let found = permit.reads().credential(permit.workspace(), id).await?;
@@ -140,6 +203,77 @@ impl CredentialsApi {
         let listed = permit.reads().credentials(permit.workspace(), &filter, &page).await?;
         let pagination = Pagination::of(&listed);
         Ok(Answer::new(CredentialsJson { credentials: listed.items.into_iter().map(Into::into).collect(), pagination }))
+    }
+
+    /// Store a connector's credential
+    ///
+    /// Typed data, checked against the type's schema: what is wrong is named by field, never by value. Values of
+    /// connections are stored with their connection, free texts as secrets.
+    #[oai(path = "/credentials", method = "post", operation_id = "createCredential")]
+    async fn create(
+        &self,
+        permit: Permit<CredentialWrite>,
+        body: Body<CreateCredentialBody>,
+    ) -> Result<Written<CredentialJson, 201>, Problem> {
+        let CreateCredentialBody { name, kind, data, expires_at } = body.0;
+        if KINDS.contains(&kind.as_str()) {
+            let message = "is no type of connector; store it by POST secrets, or with its connection";
+            return Err(Problem::field("type", message));
+        }
+        let input = CreateCredential { name, kind, connection: None, value: sealed(&data) };
+        let expires_at = expires_at.map(|time| time.0);
+        let done = use_cases::create_expiring(permit.app(), permit.context(), input, expires_at).await?;
+        stored(&permit, done.value, done.at, "Credential stored.").await
+    }
+
+    /// Change a connector's credential
+    ///
+    /// New data becomes the next version; who uses it reads the new one from now on. Or only another `expiresAt`.
+    #[oai(path = "/credentials/:id", method = "patch", operation_id = "updateCredential")]
+    async fn update(
+        &self,
+        permit: Permit<CredentialWrite>,
+        id: Path<Id<CredentialId>>,
+        body: Body<PatchCredentialBody>,
+    ) -> Result<Written<CredentialJson>, Problem> {
+        let id = id.typed("id")?;
+        let expected = permit.expected_version()?;
+        let present = find(&permit, id).await?;
+        let PatchCredentialBody { data, expires_at, never_expires } = body.0;
+        let mut faults = Faults::default();
+        if data.is_some() && KINDS.contains(&present.kind.as_str()) {
+            faults.add(
+                "data",
+                format!("this credential is of type {}; PUT secrets/{{id}} changes its value", present.kind),
+            );
+        }
+        let never = never_expires == Some(true);
+        if never && expires_at.is_some() {
+            faults.add("neverExpires", "goes against expiresAt; give one of them");
+        }
+        if data.is_none() && expires_at.is_none() && !never {
+            faults.add("data", "give new data, expiresAt or neverExpires");
+        }
+        faults.into_result()?;
+        let expires_at = if never { Some(None) } else { expires_at.map(|time| Some(time.0)) };
+        let update = secret::Update { value: data.as_ref().map(sealed), expires_at };
+        let done = secret::update(permit.app(), permit.context(), id, expected, update).await?;
+        stored(&permit, id, done.at, "Credential updated.").await
+    }
+
+    /// Delete a credential
+    ///
+    /// It can be restored for a while as the secret of the same id. Steps and connectors that use it fail from now on.
+    #[oai(path = "/credentials/:id", method = "delete", operation_id = "deleteCredential")]
+    async fn delete(
+        &self,
+        permit: Permit<CredentialWrite>,
+        id: Path<Id<CredentialId>>,
+    ) -> Result<Answer<Deleted>, Problem> {
+        let id = id.typed("id")?;
+        let done = secret::delete(permit.app(), permit.context(), id, false).await?;
+        permit.wrote(done.at);
+        Ok(Answer::new(Deleted::of(id)).message("Credential deleted.").at(done.at))
     }
 
     /// Get a credential

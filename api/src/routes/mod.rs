@@ -6,6 +6,7 @@ mod audit;
 mod auth;
 mod chat;
 mod connections;
+mod connectors;
 mod credentials;
 mod execution_view;
 mod executions;
@@ -39,6 +40,7 @@ pub type Api = (
     ),
     organizations::OrganizationsApi,
     (secrets::SecretsApi, secret_life::SecretLifeApi, credentials::CredentialsApi, keys::KeysApi),
+    connectors::ConnectorsApi,
     workflows::WorkflowsApi,
     executions::ExecutionsApi,
     chat::ChatApi,
@@ -61,6 +63,7 @@ pub fn api() -> Api {
         ),
         organizations::OrganizationsApi,
         (secrets::SecretsApi, secret_life::SecretLifeApi, credentials::CredentialsApi, keys::KeysApi),
+        connectors::ConnectorsApi,
         workflows::WorkflowsApi,
         executions::ExecutionsApi,
         chat::ChatApi,
@@ -97,6 +100,8 @@ pub(crate) enum Tag {
     /// OAuth 2.0 for connections: a person agrees at a provider, and tokens are kept and renewed.
     #[oai(rename = "OAuth2")]
     Oauth,
+    /// Services that need no API document: Slack, mail, Stripe, Discord, any HTTP API.
+    Connectors,
     /// What an organization decides for all its workspaces.
     Organizations,
     /// The vault: values go in and are never returned.

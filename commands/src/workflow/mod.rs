@@ -1,5 +1,6 @@
 //! Workflows: save, change, delete, check.
 
+mod actions;
 mod create;
 mod delete;
 pub(crate) mod save;

@@ -11,6 +11,7 @@ use domain::{
 };
 use serde_json::Value;
 
+use super::actions::{Bound, bind};
 use crate::{App, Failure};
 
 #[derive(Default)]
@@ -90,12 +91,17 @@ pub(crate) async fn checked(
     if !faults.is_empty() {
         return Ok(Err(faults));
     }
+    let Bound { actions, faults, warnings: more } = bind(app, workspace, &parsed).await?;
     let connections = specs.iter().map(|(id, spec)| (*id, spec.as_deref())).collect();
-    Ok(check::check(&parsed, &connections).map(|bindings| Checked {
-        step_count: count(&parsed),
-        warnings: unauthorised(&parsed, &bindings, &connected),
-        version: Version { definition: parsed.to_json(), bindings },
-    }))
+    let bindings = match check::check(&parsed, &connections, &actions) {
+        Ok(bindings) if faults.is_empty() => bindings,
+        Ok(_) => return Ok(Err(faults)),
+        Err(found) => return Ok(Err(found.into_iter().chain(faults).collect())),
+    };
+    let mut warnings = unauthorised(&parsed, &bindings, &connected);
+    warnings.extend(more);
+    let (step_count, definition) = (count(&parsed), parsed.to_json());
+    Ok(Ok(Checked { step_count, warnings, version: Version { definition, bindings } }))
 }
 
 fn count(definition: &Definition) -> u32 {

@@ -6,17 +6,20 @@ use async_trait::async_trait;
 use commands::{
     App, Context, Settings,
     ports::{
-        AddressCheck, CertificateCheck, CertificateFacts, ConnectionTester, KnownProvider, Match, OauthParty,
-        OauthProviders, OauthTokens, PlanAsk, PlanFailure, PlanProposal, Planner, Ports, TestReport, TestTarget,
+        AddressCheck, CertificateCheck, CertificateFacts, ConnectionTester, ConnectorTest, Connectors, KnownProvider,
+        Match, OauthParty, OauthProviders, OauthTokens, PlanAsk, PlanFailure, PlanProposal, Planner, Ports, TestReport,
+        TestTarget,
     },
 };
 use domain::{
+    connector::kind::ConnectorType,
     error::FieldError,
     ids::WorkspaceId,
     oauth::{Endpoints, Fault, FaultKind, OauthClient},
 };
 use event_store::{EventStore, Options};
 use secrecy::SecretString;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 use vault::{MasterKey, Vault};
 
@@ -45,6 +48,29 @@ impl CertificateCheck for Nobody {
 #[async_trait]
 impl ConnectionTester for Nobody {
     async fn test(&self, _: TestTarget) -> TestReport {
+        TestReport { message: "nobody tests".into(), ..TestReport::default() }
+    }
+}
+
+#[async_trait]
+impl Connectors for Nobody {
+    fn types(&self) -> &[ConnectorType] {
+        &[]
+    }
+
+    fn check_input(&self, _: &str, _: &str, _: &Map<String, Value>, _: &str) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    fn check_credential(&self, _: &str, _: &Value, _: &str) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    fn check_config(&self, _: &str, _: &Value, _: &str) -> Vec<FieldError> {
+        Vec::new()
+    }
+
+    async fn test(&self, _: ConnectorTest) -> TestReport {
         TestReport { message: "nobody tests".into(), ..TestReport::default() }
     }
 }
@@ -118,6 +144,7 @@ pub async fn node(database: &Database) -> App {
         addresses: Arc::new(Nobody),
         certificates: Arc::new(Nobody),
         oauth: Arc::new(Nobody),
+        connectors: Arc::new(Nobody),
     };
     App::new(store, vault, Settings::default(), ports)
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     aggregate::aggregate,
+    connector::kind::is_type_name,
     error::{Code, Faults, Rejection},
     event::events,
     ids::ConnectionId,
@@ -23,7 +24,7 @@ events! {
     pub enum CredentialEvent {
         "credential.created" v "1" = Created {
             name: String,
-            /// One of [`KINDS`].
+            /// One of [`KINDS`], or the name of a type of connector.
             kind: String,
             #[serde(default, skip_serializing_if = "Option::is_none")]
             connection_id: Option<ConnectionId>,
@@ -106,7 +107,8 @@ pub enum CredentialCommand {
     },
 }
 
-/// What a credential may hold: values of a connection's scheme, or free text (`secret`).
+/// What a credential may hold: values of a connection's scheme, or free text (`secret`). Beside these it may be data for a
+/// type of connector, whose name its kind is then.
 pub const KINDS: [&str; 9] =
     ["api_key", "api_keys", "bearer", "basic", "mtls", "custom", "document", "oauth2", "secret"];
 
@@ -194,7 +196,7 @@ fn decide(state: &Credential, command: CredentialCommand) -> Result<Vec<Credenti
         CredentialCommand::Create { name, kind, connection, value } => {
             let mut faults = Faults::default();
             name::check(&mut faults, "name", &name);
-            if !KINDS.contains(&kind.as_str()) {
+            if !KINDS.contains(&kind.as_str()) && !is_type_name(&kind) {
                 faults.add("type", format!("must be one of {}", KINDS.join(", ")));
             }
             faults.into_result()?;

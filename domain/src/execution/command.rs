@@ -7,7 +7,7 @@ use super::{Execution, ExecutionEvent, ExecutionStatus, StepError, StepRun, Step
 use crate::{
     call::CallFacts,
     error::{Code, Rejection},
-    ids::{ConnectionId, CredentialId, WorkflowId},
+    ids::{ConnectionId, ConnectorId, CredentialId, WorkflowId},
     sealed::Stored,
 };
 
@@ -23,7 +23,12 @@ pub struct StepRef {
 pub struct CredentialUse {
     pub credential: CredentialId,
     pub version: i32,
-    pub connection: ConnectionId,
+    /// Whose call it is, when it is a connection's.
+    pub connection: Option<ConnectionId>,
+    /// The connector instance, when the step names one.
+    pub connector: Option<ConnectorId>,
+    /// `api_call` or `connector`.
+    pub purpose: &'static str,
     /// Where it goes.
     pub host: Option<String>,
 }
@@ -112,12 +117,13 @@ pub enum ExecutionCommand {
 }
 
 fn read(credential: CredentialUse, key: String, attempt: u32) -> ExecutionEvent {
-    let CredentialUse { credential, version, connection, host } = credential;
+    let CredentialUse { credential, version, connection, connector, purpose, host } = credential;
     ExecutionEvent::CredentialRead {
         credential_id: credential,
         version,
         connection_id: connection,
-        purpose: "api_call".to_owned(),
+        connector_id: connector,
+        purpose: purpose.to_owned(),
         key,
         attempt,
         host,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::{
     call::CallFacts,
     event::events,
-    ids::{ConnectionId, CredentialId, WorkflowId},
+    ids::{ConnectionId, ConnectorId, CredentialId, WorkflowId},
     sealed::Stored,
 };
 
@@ -52,10 +52,15 @@ events! {
             lease_until: DateTime<Utc>,
             started_at: DateTime<Utc>,
         },
-        "credential.read" v "1" = CredentialRead {
+        "credential.read" v "2" = CredentialRead {
             credential_id: CredentialId,
             version: i32,
-            connection_id: ConnectionId,
+            /// Whose call it is, when it is a connection's.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            connection_id: Option<ConnectionId>,
+            /// The connector instance, when the step names one.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            connector_id: Option<ConnectorId>,
             purpose: String,
             key: String,
             attempt: u32,

@@ -7,10 +7,12 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Execution, RenderedCall, StepError, StepRef, StepRun, StepStatus, request};
+use super::{Execution, Rendered, RenderedAction, StepError, StepRef, StepRun, StepStatus, request};
 use crate::{
+    connector::kind::Repeat,
     expression::{self, ExpressionError, Scope, Values},
     ids::ExecutionId,
+    operation::is_safe_method,
     workflow::{
         Bindings,
         definition::{Definition, Idempotency, OnError, Step, StepKind},
@@ -36,7 +38,7 @@ pub enum Effect {
     Call {
         step: StepRef,
         attempt: u32,
-        call: RenderedCall,
+        call: Rendered,
         idempotency_key: Option<String>,
         repeatable: bool,
         timeout_ms: u64,
@@ -179,7 +181,7 @@ impl Walk<'_> {
             return Ok(Effect::Skip { step: at.clone() });
         }
         match &step.kind {
-            StepKind::ApiCall(_) => self.call(step, at, 1, &scope),
+            StepKind::ApiCall(_) | StepKind::Connector(_) => self.call(step, at, 1, &scope),
             StepKind::Transform { output } => {
                 let output = expression::render(output, &scope)?;
                 Ok(Effect::Complete { step: at.clone(), output: json!({ "output": output }) })
@@ -212,24 +214,37 @@ impl Walk<'_> {
     }
 
     fn call(&self, step: &Step, at: &StepRef, attempt: u32, scope: &Scope) -> Result<Effect, ExpressionError> {
-        let (StepKind::ApiCall(call), Some(binding)) = (&step.kind, self.run.bindings.get(&step.id)) else {
+        let unbound = || {
             let message = "the step is bound to no operation".to_owned();
-            return Err(ExpressionError { expression: step.id.clone(), message });
+            ExpressionError { expression: step.id.clone(), message }
         };
-        let rendered = request::render(call, binding, scope)?;
-        let safe = crate::operation::is_safe_method(&rendered.method);
-        let keyed = !safe && step.idempotency != Idempotency::None;
-        let declared = binding.idempotency_header.is_some() || step.idempotency == Idempotency::Key;
+        let binding = self.run.bindings.get(&step.id).ok_or_else(unbound)?;
+        let (rendered, repeat) = match (&step.kind, &binding.action) {
+            (StepKind::ApiCall(call), _) => {
+                let call = request::render(call, binding, scope)?;
+                let declared = if binding.idempotency_header.is_some() { Repeat::Keyed } else { Repeat::ByMethod };
+                let repeat = if is_safe_method(&call.method) { Repeat::Safe } else { declared };
+                (Rendered::Call(call), repeat)
+            }
+            (StepKind::Connector(call), Some(action)) => {
+                let rendered = RenderedAction::render(call, action, scope)?;
+                let repeat = rendered.repeat(action.repeat);
+                (Rendered::Action(rendered), repeat)
+            }
+            _ => return Err(unbound()),
+        };
+        let keyed = repeat.takes_key() && step.idempotency != Idempotency::None;
         // Stable over retries and takeovers: made of the execution and the step's key.
-        let key = keyed.then(|| Uuid::new_v5(&self.run.id.0, at.key.as_bytes()).to_string());
-        Ok(Effect::Call {
-            step: at.clone(),
-            attempt,
-            call: rendered,
-            idempotency_key: key,
-            repeatable: safe || (keyed && declared),
-            timeout_ms: step.timeout_ms,
-        })
+        let idempotency_key = keyed.then(|| Uuid::new_v5(&self.run.id.0, at.key.as_bytes()).to_string());
+        let repeatable = match repeat {
+            Repeat::Safe => true,
+            Repeat::Natural => step.idempotency != Idempotency::None,
+            Repeat::Keyed => keyed,
+            Repeat::ByMethod => step.idempotency == Idempotency::Key,
+            Repeat::Never => false,
+        };
+        let timeout_ms = step.timeout_ms;
+        Ok(Effect::Call { step: at.clone(), attempt, call: rendered, idempotency_key, repeatable, timeout_ms })
     }
 
     fn call_again(&mut self, step: &Step, run: &StepRun, at: &StepRef, place: &Place) {
@@ -246,7 +261,7 @@ impl Walk<'_> {
                 self.block(branch, &mut place.clone())
             }
             StepKind::Loop { .. } => self.iterations(step, run, &at, place),
-            StepKind::ApiCall(_) | StepKind::Transform { .. } => Progress::Done,
+            StepKind::ApiCall(_) | StepKind::Connector(_) | StepKind::Transform { .. } => Progress::Done,
         };
         match progress {
             Progress::Done => {
@@ -336,7 +351,7 @@ impl Walk<'_> {
                 }
                 place.steps.extend(lists.into_iter().map(|(id, list)| (id, minijinja::Value::from(list))));
             }
-            StepKind::ApiCall(_) | StepKind::Transform { .. } => {}
+            StepKind::ApiCall(_) | StepKind::Connector(_) | StepKind::Transform { .. } => {}
         }
     }
 

@@ -3,6 +3,7 @@
 //! The log remembers (`event`), the interpreter decides (`interpret`), an executor acts. The attempt is recorded
 //! before the effect, the outcome after it, by the executor whose append succeeds.
 
+mod action;
 mod command;
 mod event;
 pub mod interpret;
@@ -13,11 +14,12 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+pub use action::RenderedAction;
 use chrono::{DateTime, Utc};
 pub use command::{CredentialUse, ExecutionCommand, StepRef};
 pub use event::{ExecutionEvent, StepError};
 pub use interpret::{Effect, Run, next_effects};
-pub use request::RenderedCall;
+pub use request::{Rendered, RenderedCall};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

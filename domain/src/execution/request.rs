@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::RenderedAction;
 use crate::{
     expression::{self, ExpressionError, Scope},
     ids::ConnectionId,
@@ -30,6 +31,14 @@ pub struct RenderedCall {
     pub content_type: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+}
+
+/// What a step that acts outside does.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Rendered {
+    Call(RenderedCall),
+    Action(RenderedAction),
 }
 
 pub(super) fn render(call: &ApiCall, binding: &Binding, scope: &Scope) -> Result<RenderedCall, ExpressionError> {

@@ -37,7 +37,8 @@ impl Driver {
         let connection = ConnectionId::default();
         fill_connections(&mut definition, &json!(connection));
         let definition = Definition::parse(&definition).unwrap();
-        let bindings = check::check(&definition, &check::Connections::from([(connection, None)])).unwrap();
+        let bindings =
+            check::check(&definition, &check::Connections::from([(connection, None)]), &Default::default()).unwrap();
         let mut driver = Self {
             definition,
             bindings,
@@ -109,6 +110,7 @@ impl Driver {
         match effect {
             Effect::Call { step, attempt, call, repeatable, .. } => {
                 self.start(&step, attempt, repeatable);
+                let Rendered::Call(call) = call else { panic!("no step of these calls a connector") };
                 self.calls.push((step.key.clone(), call.clone()));
                 match answer(&call) {
                     Ok(body) => self.complete(step, json!({"output": body, "status": 200})),

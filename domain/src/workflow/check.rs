@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::definition::*;
+use super::{
+    action::{Actions, check_key},
+    definition::*,
+};
 use crate::{
     connection::security,
     error::{Faults, FieldError},
@@ -21,10 +24,15 @@ pub type Connections<'a> = BTreeMap<ConnectionId, Option<&'a SpecSummary>>;
 /// Bindings by step id.
 pub type Bindings = BTreeMap<String, Binding>;
 
-/// Checks everything at once; the fields are JSON paths into the definition.
-pub fn check(definition: &Definition, connections: &Connections<'_>) -> Result<Bindings, Vec<FieldError>> {
-    let mut checker =
-        Checker { connections, inputs: input_names(definition), faults: Faults::default(), bindings: Bindings::new() };
+/// Checks everything at once; the fields are JSON paths into the definition. `actions` are those of its connector steps that
+/// could be found.
+pub fn check(
+    definition: &Definition,
+    connections: &Connections<'_>,
+    actions: &Actions,
+) -> Result<Bindings, Vec<FieldError>> {
+    let (inputs, faults, bindings) = (input_names(definition), Faults::default(), Bindings::new());
+    let mut checker = Checker { connections, actions, inputs, faults, bindings };
     let mut names = Names::default();
     checker.block(&definition.steps, "steps", &mut names);
     if let Some(output) = &definition.output {
@@ -50,6 +58,7 @@ struct Names {
 
 struct Checker<'a> {
     connections: &'a Connections<'a>,
+    actions: &'a Actions,
     inputs: Option<Vec<String>>,
     faults: Faults,
     bindings: Bindings,
@@ -71,6 +80,16 @@ impl Checker<'_> {
             StepKind::ApiCall(call) => {
                 self.call_values(call, path, names);
                 self.bind(&step.id, call, path);
+            }
+            StepKind::Connector(call) => {
+                for (name, value) in &call.input {
+                    self.value(value, &format!("{path}.config.{name}"), names);
+                }
+                if let Some(action) = self.actions.get(&step.id) {
+                    self.faults.0.extend(check_key(step, action, path));
+                    let binding = Binding { action: Some(action.clone()), ..Binding::default() };
+                    self.bindings.insert(step.id.clone(), binding);
+                }
             }
             StepKind::Transform { output } => self.value(output, &format!("{path}.output"), names),
             StepKind::Condition { expression, then, otherwise } => {
@@ -350,6 +369,7 @@ fn binding(spec: &SpecSummary, operation: &Operation) -> Binding {
         idempotency_header: operation.idempotency_header().map(str::to_owned),
         summary: operation.summary.clone(),
         security: security::needs(spec, operation),
+        action: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::action::{ActionBinding, ConnectorCall};
 use crate::{connection::Needs, ids::ConnectionId, operation::ParameterLocation};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +29,7 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq)]
 pub enum StepKind {
     ApiCall(ApiCall),
+    Connector(ConnectorCall),
     Condition { expression: String, then: Vec<Step>, otherwise: Vec<Step> },
     Loop { items: Value, name: String, steps: Vec<Step>, max_concurrency: usize, max_iterations: usize },
     Transform { output: Value },
@@ -37,6 +39,7 @@ impl StepKind {
     pub fn as_str(&self) -> &'static str {
         match self {
             StepKind::ApiCall(_) => "api_call",
+            StepKind::Connector(_) => "connector",
             StepKind::Condition { .. } => "condition",
             StepKind::Loop { .. } => "loop",
             StepKind::Transform { .. } => "transform",
@@ -111,7 +114,7 @@ impl Default for Retry {
     }
 }
 
-/// What an `api_call` step was bound to when the workflow was saved: the execution needs no spec.
+/// What an `api_call` or `connector` step was bound to when the workflow was saved: the execution needs no spec.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Binding {
@@ -133,22 +136,35 @@ pub struct Binding {
     /// What the operation needs to be authorised, where the document says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub security: Option<Needs>,
+    /// Of a `connector` step, which has nothing of the above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<ActionBinding>,
 }
 
 impl Definition {
     /// Every call with its JSON path (`steps[0].then[1]`), in order.
     pub fn calls(&self) -> Vec<(String, &Step, &ApiCall)> {
-        fn go<'a>(steps: &'a [Step], path: &str, found: &mut Vec<(String, &'a Step, &'a ApiCall)>) {
+        let all = self.steps_in_order().into_iter();
+        all.filter_map(|(path, step)| match &step.kind {
+            StepKind::ApiCall(call) => Some((path, step, call)),
+            _ => None,
+        })
+        .collect()
+    }
+
+    /// Every step with its JSON path, containers before their children.
+    pub(super) fn steps_in_order(&self) -> Vec<(String, &Step)> {
+        fn go<'a>(steps: &'a [Step], path: &str, found: &mut Vec<(String, &'a Step)>) {
             for (index, step) in steps.iter().enumerate() {
                 let path = format!("{path}[{index}]");
+                found.push((path.clone(), step));
                 match &step.kind {
-                    StepKind::ApiCall(call) => found.push((path, step, call)),
                     StepKind::Condition { then, otherwise, .. } => {
                         go(then, &format!("{path}.then"), found);
                         go(otherwise, &format!("{path}.else"), found);
                     }
                     StepKind::Loop { steps, .. } => go(steps, &format!("{path}.steps"), found),
-                    StepKind::Transform { .. } => {}
+                    StepKind::ApiCall(_) | StepKind::Connector(_) | StepKind::Transform { .. } => {}
                 }
             }
         }
@@ -168,7 +184,7 @@ impl Definition {
                         go(otherwise, visit);
                     }
                     StepKind::Loop { steps, .. } => go(steps, visit),
-                    StepKind::ApiCall(_) | StepKind::Transform { .. } => {}
+                    StepKind::ApiCall(_) | StepKind::Connector(_) | StepKind::Transform { .. } => {}
                 }
             }
         }
@@ -238,6 +254,7 @@ fn step_json(step: &Step) -> Value {
                 put("body", body.clone());
             }
         }
+        StepKind::Connector(call) => put("config", call.to_json()),
         StepKind::Condition { expression, then, otherwise } => {
             put("expression", json!(expression));
             put("then", steps_json(then));

@@ -1,5 +1,6 @@
 //! A workflow: steps over connected APIs, in versions that never change.
 
+pub mod action;
 pub mod check;
 pub mod definition;
 mod fields;

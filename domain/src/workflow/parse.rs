@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value};
 
-use super::{definition::*, fields::Fields};
+use super::{action::ConnectorCall, definition::*, fields::Fields};
 use crate::{
     error::{Faults, FieldError},
     ids::ConnectionId,
 };
 
-const TYPES: [&str; 4] = ["api_call", "condition", "loop", "transform"];
+const TYPES: [&str; 5] = ["api_call", "connector", "condition", "loop", "transform"];
 const METHODS: [&str; 8] = ["GET", "PUT", "POST", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE"];
 
 impl Definition {
@@ -96,6 +96,10 @@ impl Reader {
         };
         let kind = match kind {
             Some("api_call") => self.api_call(&mut fields),
+            Some("connector") => {
+                let config = fields.value("config");
+                ConnectorCall::parse(config, &fields.at("config"), &mut self.faults).map(StepKind::Connector)
+            }
             Some("condition") => self.condition(&mut fields, depth),
             Some("loop") => self.repeat(&mut fields, depth),
             Some("transform") => match fields.value("output") {

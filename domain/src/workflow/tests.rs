@@ -108,7 +108,7 @@ fn references_and_operations_are_checked_at_once() {
     }))
     .unwrap();
     let spec = spec();
-    let found = fields(check::check(&definition, &Connections::from([(connection, Some(&spec))])));
+    let found = fields(check::check(&definition, &Connections::from([(connection, Some(&spec))]), &Default::default()));
     assert_eq!(
         found,
         [
@@ -122,7 +122,7 @@ fn references_and_operations_are_checked_at_once() {
             "output",
         ]
     );
-    let unknown = fields(check::check(&definition, &Connections::new()));
+    let unknown = fields(check::check(&definition, &Connections::new(), &Default::default()));
     assert!(unknown.contains(&"steps[0].connectionId".to_owned()));
 }
 
@@ -141,7 +141,8 @@ fn a_good_workflow_is_bound_and_prints_back() {
     }))
     .unwrap();
     let spec = spec();
-    let bindings = check::check(&definition, &Connections::from([(connection, Some(&spec))])).unwrap();
+    let bindings =
+        check::check(&definition, &Connections::from([(connection, Some(&spec))]), &Default::default()).unwrap();
     assert_eq!(bindings["send"].path, "/messages");
     assert_eq!(bindings["get_customer"].parameters[0].1, ParameterLocation::Path);
     let printed = definition.to_json();

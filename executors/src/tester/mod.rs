@@ -85,7 +85,12 @@ impl Tester {
         Probe { path, needs }: &Probe,
     ) -> Result<Tried, String> {
         let url = format!("{base}{path}");
-        let scope = Scope { workspace: Some(target.workspace), connection: Some(target.connection), asked: true };
+        let scope = Scope {
+            workspace: Some(target.workspace),
+            connection: Some(target.connection),
+            asked: true,
+            ..Scope::default()
+        };
         let mut request = OutboundRequest::get(url.clone())
             .timeout(TIMEOUT)
             .scope(scope)

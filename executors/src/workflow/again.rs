@@ -5,7 +5,7 @@ use commands::{
     execution::read_again,
     oauth::{Fresh, fresh},
 };
-use domain::{connection::host_of, execution::CredentialUse, oauth::Because};
+use domain::{execution::CredentialUse, oauth::Because};
 use integrations::egress::{OutboundResponse, Scope};
 
 use super::{
@@ -40,7 +40,7 @@ pub(super) async fn with_renewed(
         }
     };
     // In the execution's own stream: fifty executions that renew one token do not stand in each other's way.
-    let read = CredentialUse { credential, version, connection: id, host: host_of(&target.base_url) };
+    let read = CredentialUse { version, ..target.reads(&attempt.call)? };
     let step = (attempt.step.key.as_str(), attempt.attempt);
     let value = match read_again(&executor.app, context, attempt.execution, step, read).await {
         Ok(value) => value?,
@@ -50,7 +50,7 @@ pub(super) async fn with_renewed(
         }
     };
     let request = request(attempt, target, Some(&Opened { credential, version, value })).ok()?;
-    let scope = Scope { workspace: Some(context.actor.workspace), connection: Some(id), asked: false };
+    let scope = Scope { workspace: Some(context.actor.workspace), connection: Some(id), ..Scope::default() };
     let answer = executor.egress.send(request.scope(scope)).await.ok()?;
     Some(OutboundResponse { attempts: first.attempts + answer.attempts, ..answer })
 }

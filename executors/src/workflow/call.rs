@@ -10,11 +10,13 @@ use commands::{
 };
 use domain::{
     call::CallFacts,
-    connection::{AuthScheme, BOUND, Connection, Needs, Part, Sending, Standing, health::Observation, security},
+    connection::{
+        AuthScheme, BOUND, Connection, Needs, Part, Sending, Standing, health::Observation, host_of, security,
+    },
     credential::Credential,
     event::LogPosition,
     execution::{
-        RenderedCall, StepError, StepRef,
+        CredentialUse, RenderedCall, StepError, StepRef,
         retry::{Failure as CallFailure, Verdict, verdict},
     },
     ids::{CredentialId, ExecutionId},
@@ -22,7 +24,7 @@ use domain::{
     workflow::{Definition, definition::Retry},
 };
 use integrations::egress::{EgressError, OutboundRequest, OutboundResponse, Scope};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use url::Url;
 use vault::{ReadReceipt, VaultError};
 
@@ -71,6 +73,15 @@ pub(super) struct Target {
     pub origins: Option<Vec<String>>,
 }
 
+impl Target {
+    /// What the attempt will read.
+    pub fn reads(&self, call: &RenderedCall) -> Option<CredentialUse> {
+        let (credential, version) = self.credential?;
+        let (connection, host) = (Some(call.connection_id), host_of(&self.base_url));
+        Some(CredentialUse { credential, version, connection, connector: None, purpose: "api_call", host })
+    }
+}
+
 pub(super) struct Outcome {
     pub step: StepRef,
     pub attempt: u32,
@@ -84,8 +95,7 @@ impl Outcome {
     /// Of the answer, when there was one.
     pub fn status(&self) -> Option<u16> {
         match &self.result {
-            Result::Completed { status, .. } => Some(*status),
-            Result::Failed { status, .. } => *status,
+            Result::Completed { status, .. } | Result::Failed { status, .. } => *status,
             Result::Unknown { .. } => None,
         }
     }
@@ -95,7 +105,7 @@ pub(super) enum Result {
     /// `{output, status, headers}`.
     Completed {
         value: Value,
-        status: u16,
+        status: Option<u16>,
     },
     Failed {
         error: StepError,
@@ -108,7 +118,7 @@ pub(super) enum Result {
     },
 }
 
-fn error(code: &str, message: impl Into<String>) -> StepError {
+pub(super) fn error(code: &str, message: impl Into<String>) -> StepError {
     StepError { code: code.into(), message: message.into() }
 }
 
@@ -246,7 +256,7 @@ async fn call(executor: &Executor, context: Context, attempt: &Attempt, facts: &
         Err(error) => return Result::Failed { error, value: None, status: None, retry_at: None },
     };
     let id = attempt.call.connection_id;
-    let request = request.scope(Scope { workspace: Some(workspace), connection: Some(id), asked: false });
+    let request = request.scope(Scope { workspace: Some(workspace), connection: Some(id), ..Scope::default() });
     let begun = shown(request.facts(), secret.as_ref());
     let started = std::time::Instant::now();
     let (result, seen) = match executor.egress.send(request).await {
@@ -358,7 +368,7 @@ fn answered(executor: &Executor, attempt: &Attempt, answer: &OutboundResponse) -
     let value = value_of(answer);
     let status = answer.status;
     if status < 400 {
-        return Result::Completed { value, status };
+        return Result::Completed { value, status: Some(status) };
     }
     let after = answer.retry_after.map(seconds);
     let retry_at = match decide(executor, attempt, CallFailure::Status(status), after) {
@@ -391,21 +401,7 @@ fn refusal(status: u16, attempt: &Attempt) -> String {
 }
 
 fn unanswered(executor: &Executor, attempt: &Attempt, failure: &EgressError) -> Result {
-    // The server answered, but nothing that can be used: asking again would not help.
-    let useless = matches!(failure, EgressError::ResponseTooLarge { .. } | EgressError::TooManyRedirects { .. });
-    let (code, class) = match failure {
-        EgressError::Timeout { sent: true, .. } => ("TIMEOUT", CallFailure::Unknown { timeout: true }),
-        _ if useless && attempt.repeatable => ("BAD_ANSWER", CallFailure::Final),
-        _ if failure.is_outcome_unknown() => ("NETWORK", CallFailure::Unknown { timeout: false }),
-        EgressError::HeldBack { .. } => ("RATE_LIMITED", CallFailure::HeldBack),
-        EgressError::BreakerOpen { .. } => ("CIRCUIT_OPEN", CallFailure::NotSent),
-        EgressError::Busy { .. } => ("HOST_BUSY", CallFailure::NotSent),
-        EgressError::Timeout { .. }
-        | EgressError::Dns { .. }
-        | EgressError::Connect { .. }
-        | EgressError::Tls { .. } => ("NETWORK", CallFailure::NotSent),
-        _ => ("EGRESS_BLOCKED", CallFailure::Final),
-    };
+    let (code, class) = classify(failure, attempt.repeatable);
     let words = words(executor, failure);
     let retry_at = match decide(executor, attempt, class, failure.retry_in().map(seconds)) {
         Verdict::OutcomeUnknown => return Result::Unknown { reason: words },
@@ -415,8 +411,27 @@ fn unanswered(executor: &Executor, attempt: &Attempt, failure: &EgressError) -> 
     Result::Failed { error: error(code, words), value: None, status: None, retry_at }
 }
 
+/// What a failure is called, and what it means for another attempt.
+pub(super) fn classify(failure: &EgressError, repeatable: bool) -> (&'static str, CallFailure) {
+    // The server answered, but nothing that can be used: asking again would not help.
+    let useless = matches!(failure, EgressError::ResponseTooLarge { .. } | EgressError::TooManyRedirects { .. });
+    match failure {
+        EgressError::Timeout { sent: true, .. } => ("TIMEOUT", CallFailure::Unknown { timeout: true }),
+        _ if useless && repeatable => ("BAD_ANSWER", CallFailure::Final),
+        _ if failure.is_outcome_unknown() => ("NETWORK", CallFailure::Unknown { timeout: false }),
+        EgressError::HeldBack { .. } => ("RATE_LIMITED", CallFailure::HeldBack),
+        EgressError::BreakerOpen { .. } => ("CIRCUIT_OPEN", CallFailure::NotSent),
+        EgressError::Busy { .. } => ("HOST_BUSY", CallFailure::NotSent),
+        EgressError::Timeout { .. }
+        | EgressError::Dns { .. }
+        | EgressError::Connect { .. }
+        | EgressError::Tls { .. } => ("NETWORK", CallFailure::NotSent),
+        _ => ("EGRESS_BLOCKED", CallFailure::Final),
+    }
+}
+
 /// What went wrong; with the time until which nothing is called, when there is one.
-fn words(executor: &Executor, failure: &EgressError) -> String {
+pub(super) fn words(executor: &Executor, failure: &EgressError) -> String {
     let until = failure.retry_in().map(|left| executor.app.now() + left);
     let until = until.map(|at| at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
     match (failure, until) {
@@ -431,7 +446,7 @@ fn words(executor: &Executor, failure: &EgressError) -> String {
 }
 
 /// Whole ones, rounded up.
-fn seconds(time: Duration) -> i64 {
+pub(super) fn seconds(time: Duration) -> i64 {
     i64::try_from(time.as_millis().div_ceil(1_000)).unwrap_or(i64::MAX)
 }
 
@@ -442,21 +457,5 @@ fn decide(executor: &Executor, attempt: &Attempt, failure: CallFailure, after: O
 
 /// What expressions see: decoded body, status, headers by lower-case name. Cookies stay out.
 fn value_of(answer: &OutboundResponse) -> Value {
-    let json_said = answer.header("content-type").is_some_and(|t| t.contains("json"));
-    let first = answer.body.iter().find(|b| !b.is_ascii_whitespace());
-    let looks = matches!(first, Some(b'{' | b'['));
-    let parsed = (json_said || looks).then(|| serde_json::from_slice::<Value>(&answer.body).ok()).flatten();
-    let output = match parsed {
-        Some(value) => value,
-        None if answer.body.is_empty() => Value::Null,
-        None => Value::String(String::from_utf8_lossy(&answer.body).into_owned()),
-    };
-    let mut headers = Map::new();
-    for (name, text) in &answer.headers {
-        let name = name.to_ascii_lowercase();
-        if name != "set-cookie" {
-            headers.insert(name, Value::String(text.clone()));
-        }
-    }
-    json!({ "output": output, "status": answer.status, "headers": headers })
+    json!({ "output": answer.decoded(), "status": answer.status, "headers": answer.shown_headers() })
 }

@@ -5,16 +5,18 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use commands::{Context, Failure, store_value, unit::Unit};
 use domain::{
-    connection::host_of,
-    execution::{CredentialUse, Effect, Execution, ExecutionCommand, StepError, StepRef, StepStatus},
+    event::LogPosition,
+    execution::{Effect, Execution, ExecutionCommand, Rendered, StepError, StepRef, StepStatus},
     ids::ExecutionId,
     trace::traceparent,
 };
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::{
     Executor,
+    action::{self, ActionAttempt},
     call::{self, Attempt, Outcome},
     run::Memory,
 };
@@ -33,8 +35,37 @@ const PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
 /// What a round of decisions leads to.
 #[derive(Default)]
 struct Round {
-    attempts: Vec<Attempt>,
+    attempts: Vec<Begun>,
     wake: Option<DateTime<Utc>>,
+}
+
+/// An attempt that is in the log and has not happened yet.
+enum Begun {
+    Call(Box<Attempt>),
+    Action(Box<ActionAttempt>),
+}
+
+impl Begun {
+    fn key(&self) -> &str {
+        match self {
+            Begun::Call(attempt) => &attempt.step.key,
+            Begun::Action(attempt) => &attempt.step.key,
+        }
+    }
+
+    fn committed(&mut self, at: LogPosition) {
+        match self {
+            Begun::Call(attempt) => attempt.committed_at = at,
+            Begun::Action(attempt) => attempt.committed_at = at,
+        }
+    }
+
+    async fn perform(self, executor: &Executor, context: Context) -> Outcome {
+        match self {
+            Begun::Call(attempt) => call::perform(executor, context, *attempt).await,
+            Begun::Action(attempt) => action::perform(executor, context, *attempt).await,
+        }
+    }
 }
 
 /// Gives the time before which there is nothing to do, when it is known.
@@ -57,8 +88,8 @@ pub(super) async fn drive(executor: &Executor, id: ExecutionId) -> Result<Option
                 outcomes.clear();
                 let waits = round.attempts.is_empty() && under_way.is_empty();
                 for attempt in round.attempts {
-                    ours.insert(attempt.step.key.clone());
-                    under_way.push(Box::pin(call::perform(executor, memory.context(&executor.liveness), attempt)));
+                    ours.insert(attempt.key().to_owned());
+                    under_way.push(Box::pin(attempt.perform(executor, memory.context(&executor.liveness))));
                 }
                 if waits && (ended || !wait(executor, &mut memory, round.wake).await?) {
                     return Ok(round.wake);
@@ -156,7 +187,7 @@ async fn round(
                 Effect::Call { .. } if executor.is_stopping() => {}
                 Effect::Call { .. } => {
                     let attempt = begin(executor, memory, &mut unit, effect).await?;
-                    starting.insert(attempt.step.key.clone());
+                    starting.insert(attempt.key().to_owned());
                     round.attempts.push(attempt);
                 }
                 Effect::WakeAt(at) => round.wake = Some(at),
@@ -172,7 +203,7 @@ async fn round(
     }
     let at = unit.commit(()).await?.at;
     for attempt in &mut round.attempts {
-        attempt.committed_at = at;
+        attempt.committed(at);
     }
     Ok(round)
 }
@@ -216,56 +247,76 @@ async fn begin(
     memory: &mut Memory,
     unit: &mut Unit<'_>,
     effect: Effect,
-) -> Result<Attempt, Failure> {
+) -> Result<Begun, Failure> {
     let Effect::Call { step, attempt, call, idempotency_key, repeatable, timeout_ms } = effect else {
         return Err(Failure::Internal("only a call begins an attempt".into()));
     };
     let app = &executor.app;
     let input = serde_json::to_value(&call).map_err(|e| Failure::Internal(e.to_string()))?;
     let input = store_value(app, memory.workspace, "step.input", &input).await?;
-    let binding = memory.pinned.bindings.get(&step.step_id);
-    let needs = binding.and_then(|binding| binding.security.as_ref());
-    let target = call::target(app, &memory.context(&executor.liveness), &call, needs).await?;
-    let credential = target.as_ref().ok().and_then(|t| t.credential);
+    let retry = call::retry_of(&memory.pinned.definition, &step.step_id);
+    let state = &memory.loaded.state;
+    let traceparent = traceparent(state.traceparent.as_deref(), state.correlation_id, rand::random());
+    let committed_at = LogPosition::START;
+    let (begun, credential) = match call {
+        Rendered::Call(call) => {
+            let binding = memory.pinned.bindings.get(&step.step_id);
+            let needs = binding.and_then(|binding| binding.security.as_ref());
+            let target = call::target(app, &memory.context(&executor.liveness), &call, needs).await?;
+            let credential = target.as_ref().ok().and_then(|target| target.reads(&call));
+            let name = binding.and_then(|b| b.idempotency_header.clone()).unwrap_or_else(|| "Idempotency-Key".into());
+            let idempotency = idempotency_key.clone().map(|key| (name, key));
+            let step = step.clone();
+            let attempt = Attempt {
+                execution: memory.id,
+                step,
+                attempt,
+                call,
+                target,
+                idempotency,
+                repeatable,
+                timeout_ms,
+                retry,
+                traceparent,
+                committed_at,
+            };
+            (Begun::Call(Box::new(attempt)), credential)
+        }
+        Rendered::Action(action) => {
+            let target = action::target(app, memory.workspace, &action).await?;
+            let credential = target.as_ref().ok().and_then(|target| target.reads(&action));
+            let (step, key) = (step.clone(), idempotency_key.clone());
+            let reference = Uuid::new_v5(&memory.id.0, format!("{}/{attempt}", step.key).as_bytes()).to_string();
+            let attempt = ActionAttempt {
+                step,
+                attempt,
+                action,
+                target,
+                key,
+                reference,
+                repeatable,
+                timeout_ms,
+                retry,
+                traceparent,
+                committed_at,
+            };
+            (Begun::Action(Box::new(attempt)), credential)
+        }
+    };
     let now = app.now();
-    let mut header = None;
-    if let Some(key) = idempotency_key.clone() {
-        let name = binding.and_then(|b| b.idempotency_header.clone()).unwrap_or_else(|| "Idempotency-Key".into());
-        header = Some((name, key));
-    }
     let command = ExecutionCommand::StartStep {
-        step: step.clone(),
+        step,
         attempt,
         input,
         idempotency_key,
         repeatable,
         executor: executor.liveness.name().to_owned(),
         lease_until: now + TimeDelta::milliseconds(timeout_ms as i64) + LEASE_MARGIN,
-        credential: credential.map(|(credential, version)| CredentialUse {
-            credential,
-            version,
-            connection: call.connection_id,
-            host: target.as_ref().ok().and_then(|target| host_of(&target.base_url)),
-        }),
+        credential,
         now,
     };
     unit.stage(&mut memory.loaded, command)?;
-    let retry = call::retry_of(&memory.pinned.definition, &step.step_id);
-    let state = &memory.loaded.state;
-    let traceparent = traceparent(state.traceparent.as_deref(), state.correlation_id, rand::random());
-    Ok(Attempt {
-        execution: memory.id,
-        step,
-        attempt,
-        call,
-        target,
-        idempotency: header,
-        repeatable,
-        timeout_ms,
-        retry,
-        traceparent,
-        committed_at: domain::event::LogPosition::START,
-    })
+    Ok(begun)
 }
 
 /// What came of a call; dropped when the attempt is no longer ours.

@@ -1,5 +1,6 @@
 //! The workflow executor: folds an execution's stream, does what the interpreter says, appends what came of it.
 
+mod action;
 mod again;
 mod call;
 mod drive;
@@ -14,7 +15,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use commands::{App, Failure};
 use domain::ids::ExecutionId;
-use integrations::egress::Egress;
+use integrations::{connectors::Runner, egress::Egress};
 use projections::SystemReads;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -50,6 +51,7 @@ const TRIES: u32 = 6;
 pub struct Executor {
     app: App,
     egress: Egress,
+    connectors: Runner,
     liveness: Liveness,
     health: HealthWatch,
     places: Arc<Semaphore>,
@@ -61,12 +63,18 @@ pub struct Executor {
 }
 
 impl Executor {
-    pub fn new(app: App, egress: Egress, liveness: Liveness, shutdown: CancellationToken) -> Self {
+    pub fn new(
+        app: App,
+        (egress, connectors): (Egress, Runner),
+        liveness: Liveness,
+        shutdown: CancellationToken,
+    ) -> Self {
         let under_way = TaskTracker::new();
         Self {
             health: HealthWatch::new(app.clone(), under_way.clone()),
             app,
             egress,
+            connectors,
             liveness,
             places: Arc::new(Semaphore::new(AT_ONCE)),
             active: Arc::default(),

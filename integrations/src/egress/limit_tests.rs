@@ -18,7 +18,12 @@ fn egress(change: impl Fn(&mut EgressPolicy)) -> Egress {
 
 fn scope(workspace: u128) -> Scope {
     let id = uuid::Uuid::from_u128;
-    Scope { workspace: Some(WorkspaceId(id(workspace))), connection: Some(ConnectionId(id(7))), asked: false }
+    Scope {
+        workspace: Some(WorkspaceId(id(workspace))),
+        connection: Some(ConnectionId(id(7))),
+        connector: None,
+        asked: false,
+    }
 }
 
 /// Answers one after the other, the last again and again.

@@ -11,6 +11,7 @@
 
 mod address;
 mod breaker;
+mod dial;
 mod error;
 mod gate;
 mod identity;
@@ -40,6 +41,7 @@ use http::header::LOCATION;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
+pub use dial::{Dialled, Held};
 pub use error::{EgressError, TlsFault};
 pub use identity::{ClientIdentity, IdentityFacts, IdentityFault, inspect};
 pub use policy::EgressPolicy;
@@ -212,7 +214,7 @@ impl Egress {
         url: &Url,
         budget: &Budget,
     ) -> Result<Option<Admission>, EgressError> {
-        let Some(connection) = request.scope.connection else { return Ok(None) };
+        let Some(connection) = request.scope.holder() else { return Ok(None) };
         let Inner { holds, breakers, counters, .. } = &*self.inner;
         while !request.scope.asked
             && let Some(left) = holds.left(connection, url.path(), Instant::now())
@@ -305,7 +307,7 @@ impl Egress {
         let retry_after = quota::retry_after(headers, now);
         let own = Url::parse(&request.url).is_ok_and(|url| url.origin() == hop.url.origin());
         let limit = own.then(|| quota::learn(answer.status().as_u16(), headers, now)).flatten();
-        if let (Some(limit), Some(connection)) = (&limit, request.scope.connection) {
+        if let (Some(limit), Some(connection)) = (&limit, request.scope.holder()) {
             self.inner.holds.note(connection, hop.url.path(), headers, limit, (now, Instant::now()));
         }
         (retry_after, limit)

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use domain::call::{CallFacts, RateLimit};
 use domain::ids::{ConnectionId, WorkspaceId};
 use http::Method;
+use serde_json::{Map, Value};
 
 use super::error::EgressError;
 use super::identity::ClientIdentity;
@@ -19,8 +20,17 @@ pub struct Scope {
     pub workspace: Option<WorkspaceId>,
     /// Whose call it is: with it, circuit breaker and the API's own limit apply.
     pub connection: Option<ConnectionId>,
+    /// The same of a connector's call, which has no connection: its instance's id, else its credential's.
+    pub connector: Option<uuid::Uuid>,
     /// A person asks just now: it goes out although the breaker is open or nothing is left of the limit.
     pub asked: bool,
+}
+
+impl Scope {
+    /// Whose limit it is. Ids are unique over all nouns, so that one map serves both.
+    pub(super) fn holder(&self) -> Option<ConnectionId> {
+        self.connection.or(self.connector.map(ConnectionId))
+    }
 }
 
 /// A request to the outside. Build it with [`OutboundRequest::new`]; every field may be set.
@@ -204,6 +214,25 @@ impl OutboundResponse {
 }
 
 impl OutboundResponse {
+    /// The body as expressions see it: JSON as a value, everything else as text, nothing as null.
+    pub fn decoded(&self) -> Value {
+        let json_said = self.header("content-type").is_some_and(|kind| kind.contains("json"));
+        let first = self.body.iter().find(|byte| !byte.is_ascii_whitespace());
+        let looks = matches!(first, Some(b'{' | b'['));
+        let parsed = (json_said || looks).then(|| serde_json::from_slice::<Value>(&self.body).ok()).flatten();
+        match parsed {
+            Some(value) => value,
+            None if self.body.is_empty() => Value::Null,
+            None => Value::String(String::from_utf8_lossy(&self.body).into_owned()),
+        }
+    }
+
+    /// Headers by lower-case name, without cookies.
+    pub fn shown_headers(&self) -> Map<String, Value> {
+        let lower = self.headers.iter().map(|(name, text)| (name.to_ascii_lowercase(), Value::String(text.clone())));
+        lower.filter(|(name, _)| name != "set-cookie").collect()
+    }
+
     /// Completes what is recorded of the call.
     pub fn complete(&self, facts: CallFacts) -> CallFacts {
         CallFacts {

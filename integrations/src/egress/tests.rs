@@ -17,7 +17,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    fn new(answers: &[&[&str]]) -> Arc<Self> {
+    pub(super) fn new(answers: &[&[&str]]) -> Arc<Self> {
         let parse = |answer: &&[&str]| answer.iter().map(|ip| ip.parse().unwrap()).collect();
         Arc::new(Self { answers: Mutex::new(answers.iter().map(parse).collect()), asked: AtomicUsize::new(0) })
     }

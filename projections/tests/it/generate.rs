@@ -236,7 +236,8 @@ fn call(tenant: &Tenant, step: usize) -> [ExecutionEvent; 2] {
         ExecutionEvent::CredentialRead {
             credential_id: tenant.credential,
             version: 1,
-            connection_id: tenant.connection,
+            connection_id: Some(tenant.connection),
+            connector_id: None,
             purpose: "api_call".into(),
             key,
             attempt: 1,

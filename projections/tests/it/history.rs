@@ -359,7 +359,8 @@ async fn executions(
     let read = ExecutionEvent::CredentialRead {
         credential_id: credential,
         version: 2,
-        connection_id: connection,
+        connection_id: Some(connection),
+        connector_id: None,
         purpose: "api_call".into(),
         key: "fetch".into(),
         attempt: 1,

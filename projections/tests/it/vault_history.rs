@@ -2,8 +2,9 @@
 
 use domain::{
     connection::{AuthScheme, ConnectionEvent, SpecSource},
+    connector::ConnectorEvent,
     credential::CredentialEvent,
-    ids::WorkspaceId,
+    ids::{CredentialId, WorkspaceId},
     workspace_key::{WorkspaceKeyEvent as Event, stream_of},
 };
 
@@ -41,6 +42,35 @@ pub async fn write(log: &mut Log, workspace: WorkspaceId) {
     log.append(workspace.0, "workspace_key", stream_of(workspace), events).await;
     secret(log, workspace).await;
     approvals(log, workspace).await;
+    connectors(log, workspace).await;
+}
+
+/// One that is there afterwards, and one that is gone.
+async fn connectors(log: &mut Log, workspace: WorkspaceId) {
+    let created = || ConnectorEvent::Created {
+        connector_type: "slack".into(),
+        name: "chat".into(),
+        credential_id: None,
+        config: serde_json::json!({}),
+    };
+    let credential_id = CredentialId(unique());
+    let events = vec![
+        created(),
+        ConnectorEvent::Updated { name: None, credential_id: Some(credential_id), config: None },
+        ConnectorEvent::CredentialRead { credential_id, version: 1, purpose: "connector_test".into() },
+        ConnectorEvent::Tested {
+            ok: false,
+            message: "Slack answered invalid_auth.".into(),
+            status: Some(200),
+            elapsed_ms: 12,
+            problem: Some("unauthorised".into()),
+            call: None,
+        },
+        ConnectorEvent::Disabled {},
+        ConnectorEvent::Enabled {},
+    ];
+    log.append(workspace.0, "connector", unique(), events).await;
+    log.append(workspace.0, "connector", unique(), vec![created(), ConnectorEvent::Deleted {}]).await;
 }
 
 /// Of a connection that is gone afterwards.

@@ -54,7 +54,7 @@ async fn connections_operations_and_credentials() {
     let reads = log.project_until(h.end).await;
     let row = reads.connection(h.workspace, h.connection).await.unwrap().unwrap();
     assert_eq!((row.name.as_str(), row.status), ("CRM two", ConnectionStatus::Inactive));
-    assert_eq!((row.ingestion_status, row.endpoint_count, row.version), (IngestionStatus::Succeeded, 2, 14));
+    assert_eq!((row.ingestion_status, row.endpoint_count, row.version), (IngestionStatus::Succeeded, 2, 15));
     assert_eq!(row.effective_base_url.as_deref(), Some("http://crm.example/v1"));
     assert_eq!((row.credential_id, row.errors.len()), (Some(h.credential), 0));
     assert_eq!(row.changes.unwrap().breaking, ["GET /old is gone"]);

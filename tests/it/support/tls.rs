@@ -50,6 +50,12 @@ impl Authority {
         Pair { certificate: certificate.pem(), private_key: key.serialize_pem() }
     }
 
+    /// Of a server at 127.0.0.1.
+    pub fn server(&self) -> Pair {
+        let (certificate, key) = self.issue("server", ExtendedKeyUsagePurpose::ServerAuth, (2100, 1, 1));
+        Pair { certificate: certificate.pem(), private_key: key.serialize_pem() }
+    }
+
     fn issue(
         &self,
         name: &str,
