@@ -164,10 +164,8 @@ impl OauthProviders for Providers {
             }
             _ => return Err(wrong("has no endpoints")),
         }
-        for url in [Some(&endpoints.authorization), Some(&endpoints.token), endpoints.revocation.as_ref()] {
-            if let Some(url) = url {
-                wire::check_endpoint(&self.egress, url).await?;
-            }
+        for url in [&endpoints.authorization, &endpoints.token].into_iter().chain(&endpoints.revocation) {
+            wire::check_endpoint(&self.egress, url).await?;
         }
         Ok(endpoints)
     }
