@@ -32,7 +32,7 @@ pub use wait::{Ingested, wait};
 
 use crate::{App, Failure, unit};
 
-fn target(id: ConnectionId) -> (uuid::Uuid, Code, &'static str) {
+pub(crate) fn target(id: ConnectionId) -> (uuid::Uuid, Code, &'static str) {
     (id.0, Code::ConnectionNotFound, "connection")
 }
 
