@@ -273,7 +273,7 @@ pub(crate) fn columns() -> Vec<(&'static str, &'static [&'static str])> {
 
 /// Event types that no view but the audit log shows.
 #[cfg(test)]
-const ONLY_AUDITED: [&str; 19] = [
+const ONLY_AUDITED: [&str; 18] = [
     "organization.created",
     "organization.settings_changed",
     "workspace.hosts_approved",
@@ -290,7 +290,6 @@ const ONLY_AUDITED: [&str; 19] = [
     "session.revoked",
     "user.login_failed",
     "access.denied",
-    "connection.documents_fetched",
     "document_cache.listed",
     "document_cache.purged",
 ];
