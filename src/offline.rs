@@ -5,8 +5,8 @@ use std::sync::Arc;
 use commands::{App, ports::Ports};
 use event_store::{DatabaseRole, EventStore, Options, connect_pool};
 use executors::{
-    addresses::Addresses, certificates::Certificates, connectors::ConnectorPort, planner::WorkspacePlanner,
-    tester::Tester,
+    addresses::Addresses, certificates::Certificates, connectors::ConnectorPort, oauth::Providers,
+    planner::WorkspacePlanner, tester::Tester,
 };
 use integrations::{
     connectors::{Caps, Runner},
@@ -27,6 +27,7 @@ pub async fn app(url: &str, masters: MasterKeys) -> anyhow::Result<App> {
         tester: Arc::new(Tester(egress.clone())),
         addresses: Arc::new(Addresses(egress.clone())),
         certificates: Arc::new(Certificates),
+        oauth: Arc::new(Providers::new(egress.clone(), Vec::new())),
         connectors: Arc::new(ConnectorPort::new(Runner::new(egress, Caps::default()))),
     };
     let app = App::new(store, vault, commands::Settings::default(), ports);

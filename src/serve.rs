@@ -6,8 +6,14 @@ use anyhow::Context as _;
 use commands::{App, ports::Ports};
 use event_store::{CacheBounds, DatabaseRole, EventStore, Options, connect_pool};
 use executors::{
-    Liveness, Node, Roles, addresses::Addresses, certificates::Certificates, connectors::ConnectorPort,
-    documents::DocumentOptions, planner::WorkspacePlanner, tester::Tester,
+    Liveness, Node, Roles,
+    addresses::Addresses,
+    certificates::Certificates,
+    connectors::ConnectorPort,
+    documents::DocumentOptions,
+    oauth::{InstalledClient, Providers},
+    planner::WorkspacePlanner,
+    tester::Tester,
 };
 use integrations::{
     connectors::{Caps, Runner},
@@ -118,12 +124,14 @@ pub async fn wire(settings: &Settings, engines: &Engines, listener: &TcpListener
         tester: Arc::new(Tester(egress.clone())),
         addresses: Arc::new(Addresses(egress.clone())),
         certificates: Arc::new(Certificates),
+        oauth: Arc::new(Providers::new(egress.clone(), oauth_clients(settings))),
         connectors: Arc::new(ConnectorPort::new(connectors.clone())),
     };
     let limit = usize::try_from(settings.spec_max_bytes).unwrap_or(usize::MAX);
     let command_settings = commands::Settings {
         spec_max_bytes: limit,
         secret_retention: chrono::TimeDelta::days(i64::from(settings.secret_retention_days)),
+        public_url: public_url(settings, listener)?,
         ..commands::Settings::default()
     };
     let app = App::new(store, vault, command_settings, ports);
@@ -204,6 +212,27 @@ impl Wired {
         anyhow::ensure!(lost.is_none(), "a part of this node ended unexpectedly");
         Ok(())
     }
+}
+
+/// The dev profile is at home where it listens.
+fn public_url(settings: &Settings, listener: &TcpListener) -> anyhow::Result<Option<String>> {
+    if settings.public_url.is_some() || settings.profile == Profile::Server {
+        return Ok(settings.public_url.clone());
+    }
+    let mut address = listener.local_addr()?;
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    Ok(Some(format!("http://{address}")))
+}
+
+fn oauth_clients(settings: &Settings) -> Vec<InstalledClient> {
+    let of = |client: &settings::oauth::OauthSettings| InstalledClient {
+        provider: client.provider.clone(),
+        client_id: Some(client.client_id.clone()),
+        client_secret: client.client_secret.clone(),
+    };
+    settings.oauth_providers.iter().map(of).collect()
 }
 
 fn documents(settings: &Settings) -> DocumentOptions {

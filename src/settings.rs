@@ -8,6 +8,7 @@
 mod egress;
 pub mod master;
 pub mod nats;
+pub mod oauth;
 mod parse;
 mod spec;
 mod spec_limits;
@@ -144,6 +145,10 @@ pub struct Settings {
     pub log: String,
     /// Text or JSON lines.
     pub log_format: LogFormat,
+    /// Where browsers find this service, without a slash at the end.
+    pub public_url: Option<String>,
+    /// Clients at OAuth providers.
+    pub oauth_providers: Vec<oauth::OauthSettings>,
     /// Where `GET /metrics` is served; `None`: nowhere. Port 0 lets the system choose.
     pub metrics_listen: Option<SocketAddr>,
     /// Largest accepted API document, bytes.

@@ -35,6 +35,10 @@ impl<T, const STATUS: u16> Answer<T, STATUS> {
         Self { data, message: None, at: None, version: None, once: None }
     }
 
+    pub fn data(&self) -> &T {
+        &self.data
+    }
+
     pub fn message(mut self, message: impl Into<String>) -> Self {
         self.message = Some(message.into());
         self

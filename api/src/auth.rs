@@ -136,6 +136,7 @@ grants! {
     OrganizationWrite = "organization:write",
     CredentialRead = "credential:read",
     CredentialWrite = "credential:write",
+    CredentialReveal = "credential:reveal",
     WorkflowRead = "workflow:read",
     WorkflowWrite = "workflow:write",
     WorkflowExecute = "workflow:execute",
@@ -301,6 +302,11 @@ impl Guest {
     pub fn charge_login(&self, account: &str) -> Result<(), Problem> {
         let ip = self.request.ip.as_deref().unwrap_or_default();
         charge(&self.state, &self.arrival, Class::Auth, &format!("{ip} {}", account.trim().to_lowercase()))
+    }
+
+    /// Reads of this actor see what was written in its name.
+    pub fn note_write_of(&self, actor: &str, at: LogPosition) {
+        self.state.last_writes().note(actor, at);
     }
 
     /// A login's reads see what the login wrote.

@@ -271,6 +271,9 @@ fn special(path: &str, method: &str) -> Vec<Code> {
         ("/auth/register", _) => codes.push(Code::EmailExists),
         ("/auth/login", _) => codes.push(Code::InvalidCredentials),
         ("/auth/refresh", _) => codes.push(Code::InvalidToken),
+        (path, _) if path.starts_with("/oauth/") && path != "/oauth/providers" => {
+            codes.extend([Code::Oauth2Error, Code::IntegrationError, Code::ConnectionNotFound]);
+        }
         ("/chat", _) => codes.push(Code::AiServiceError),
         ("/chat/execute", _) => codes.extend([Code::AiServiceError, Code::ConfirmationRequired]),
         ("/connections/{id}/test", _) => codes.extend([Code::ApiConnectionFailed, Code::IntegrationError]),

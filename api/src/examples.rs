@@ -33,6 +33,8 @@ pub fn request(method: &str, path: &str) -> Option<Value> {
         ("patch", "/credentials/{id}") => json!({ "data": { "token": "the bot's new token" } }),
         ("put", "/organizations/current") => json!({ "settings": { "requireHostApproval": true } }),
         ("post" | "put", "/connections/{id}/credentials") => json!({ "credentials": { "value": "a new key" } }),
+        ("post", "/oauth/authorize") => json!({ "connectionId": CONNECTION, "scopes": ["repo"] }),
+        ("post", "/oauth/refresh" | "/oauth/revoke") => json!({ "connectionId": CONNECTION }),
         ("post", "/secrets") => json!({ "name": "partner token", "type": "secret", "value": "keep this safe" }),
         ("put", "/secrets/{id}") => json!({ "value": "keep this one safe" }),
         ("post", "/keys/destroy") => json!({ "keyId": "60303ae22b998861bce3b28f33eec1be", "erase": true }),

@@ -19,7 +19,7 @@ use crate::clock;
 /// The one place that turns codes into HTTP.
 pub fn status_of(code: Code) -> StatusCode {
     match code {
-        Code::MalformedJson => StatusCode::BAD_REQUEST,
+        Code::MalformedJson | Code::Oauth2Error => StatusCode::BAD_REQUEST,
         Code::Unauthorized | Code::InvalidCredentials | Code::InvalidToken | Code::TokenExpired => {
             StatusCode::UNAUTHORIZED
         }

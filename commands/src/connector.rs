@@ -112,7 +112,7 @@ pub async fn test(app: &App, context: &Context, id: ConnectorId) -> Outcome<Test
         None => {
             let random = app.new_id::<uuid::Uuid>().as_u64_pair().1;
             let trace = traceparent(context.request.traceparent.as_deref(), context.correlation_id(), random);
-            let gate = connection::gate(app, workspace, &[]).await?;
+            let gate = connection::gate_of_late(app, workspace).await?;
             let target = ConnectorTest {
                 workspace,
                 connector: id,

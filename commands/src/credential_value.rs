@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use domain::{
-    connection::{AuthScheme, Certificate},
+    connection::{AuthScheme, CLIENT_SECRET, Certificate},
     error::{Faults, Rejection},
 };
 use secrecy::{ExposeSecret, SecretString};
@@ -31,6 +31,7 @@ pub(crate) fn check(
     match kind {
         _ if find_type(app, kind).is_some() => connector_data(app, kind, text, path, &mut faults),
         "api_keys" | "custom" | "document" => until = several(app, auth, kind, text, path, &mut faults),
+        "oauth2" => client_secret(text, path, &mut faults),
         "mtls" => until = certificate(app, text, path, &mut faults),
         "bearer" if !path.is_empty() => plain(kind, text, &format!("{path}token"), &mut faults),
         "basic" if !path.is_empty() => plain(kind, text, &format!("{path}password"), &mut faults),
@@ -65,6 +66,16 @@ fn plain(kind: &str, text: &str, field: &str, faults: &mut Faults) {
     }
     if kind == "basic" && !text.contains(':') {
         faults.add(field, "must be username and password");
+    }
+}
+
+/// What a person gives is the client's secret alone: tokens come from the provider.
+fn client_secret(text: &str, path: &str, faults: &mut Faults) {
+    let values = serde_json::from_str::<BTreeMap<String, String>>(text).unwrap_or_default();
+    let fits =
+        |secret: &String| !secret.is_empty() && secret.len() <= MAX_TEXT && !secret.chars().any(char::is_control);
+    if values.len() != 1 || !values.get(CLIENT_SECRET).is_some_and(fits) {
+        faults.add(format!("{path}{CLIENT_SECRET}"), format!("must have 1 to {MAX_TEXT} bytes, without line breaks"));
     }
 }
 

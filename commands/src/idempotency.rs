@@ -7,7 +7,7 @@ use domain::{ids::WorkspaceId, sealed::Sealed};
 use event_store::Claim;
 use vault::VaultError;
 
-use crate::{App, Failure, unit::hold};
+use crate::{App, Failure};
 
 /// What a kept answer is bound to when it is sealed.
 const FIELD: &str = "idempotency.response";
@@ -61,6 +61,5 @@ pub async fn remember(
 ) -> Result<(), Failure> {
     let sealed = app.vault().seal(workspace, FIELD, body).await?;
     let text = serde_json::to_string(&sealed).map_err(|e| Failure::Internal(e.to_string()))?;
-    let _held = hold(app, workspace, &[sealed.by()].into()).await?;
     Ok(app.store().remember(workspace.0, claim, status, &text).await?)
 }

@@ -15,6 +15,7 @@ pub mod document_cache;
 pub mod execution;
 mod failure;
 pub mod idempotency;
+pub mod oauth;
 pub mod open;
 pub mod operation;
 pub mod organization;
@@ -40,7 +41,7 @@ pub use store_value::store_value;
 pub use stored_credential::sweep;
 use vault::Vault;
 
-use crate::{ports::Ports, specs::Specs, waiters::Waiters};
+use crate::{connection::Gates, ports::Ports, specs::Specs, waiters::Waiters};
 
 /// What an operator can set of the use cases.
 #[derive(Debug, Clone)]
@@ -51,6 +52,8 @@ pub struct Settings {
     pub spec_max_bytes: usize,
     /// For how long a deleted secret can be restored.
     pub secret_retention: TimeDelta,
+    /// Where browsers find this service, without a slash at the end: OAuth providers send people back there.
+    pub public_url: Option<String>,
 }
 
 impl Default for Settings {
@@ -60,6 +63,7 @@ impl Default for Settings {
             refresh_token_life: TimeDelta::days(30),
             spec_max_bytes: 32 * 1024 * 1024,
             secret_retention: TimeDelta::days(7),
+            public_url: None,
         }
     }
 }
@@ -75,11 +79,14 @@ struct Inner {
     ports: Ports,
     specs: Specs,
     waiters: Waiters,
+    gates: Gates,
+    renewals: oauth::Renewals,
 }
 
 impl App {
     pub fn new(store: EventStore, vault: Vault, settings: Settings, ports: Ports) -> Self {
-        Self(Arc::new(Inner { store, vault, settings, ports, specs: Specs::default(), waiters: Waiters::default() }))
+        let (specs, waiters, gates, renewals) = Default::default();
+        Self(Arc::new(Inner { store, vault, settings, ports, specs, waiters, gates, renewals }))
     }
 
     pub fn store(&self) -> &EventStore {
@@ -98,8 +105,16 @@ impl App {
         &self.0.ports
     }
 
+    pub(crate) fn gates(&self) -> &Gates {
+        &self.0.gates
+    }
+
     pub(crate) fn specs(&self) -> &Specs {
         &self.0.specs
+    }
+
+    pub(crate) fn renewals(&self) -> &oauth::Renewals {
+        &self.0.renewals
     }
 
     /// Who waits for the end of an execution; executors of this node report here.

@@ -24,5 +24,7 @@ pub async fn change_settings(
 ) -> Outcome<()> {
     let target = (context.actor.organization.0, Code::ResourceNotFound, "organization");
     let command = |_: &Organization| Ok(OrganizationCommand::ChangeSettings { settings });
-    Ok(change(app, context, target, expected_version, command).await?.map(|_| ()))
+    let done = change(app, context, target, expected_version, command).await?;
+    app.gates().forget();
+    Ok(done.map(|_| ()))
 }

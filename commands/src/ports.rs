@@ -10,6 +10,7 @@ use domain::{
     connector::kind::ConnectorType,
     error::FieldError,
     ids::{ConnectionId, ConnectorId, CredentialId, WorkspaceId},
+    oauth::{Endpoints, Fault, OauthClient, Provider},
     operation::SpecSummary,
 };
 use secrecy::SecretString;
@@ -21,6 +22,7 @@ pub struct Ports {
     pub tester: Arc<dyn ConnectionTester>,
     pub addresses: Arc<dyn AddressCheck>,
     pub certificates: Arc<dyn CertificateCheck>,
+    pub oauth: Arc<dyn OauthProviders>,
     pub connectors: Arc<dyn Connectors>,
 }
 
@@ -177,4 +179,69 @@ pub trait Planner: Send + Sync {
 
     /// The operations of the workspace's connections that fit best, best first.
     async fn search(&self, workspace: WorkspaceId, query: &str, limit: usize) -> Result<Vec<Match>, PlanFailure>;
+}
+
+/// Our client at a provider, for one connection.
+pub struct OauthParty<'a> {
+    pub workspace: WorkspaceId,
+    pub client: &'a OauthClient,
+    pub endpoints: &'a Endpoints,
+    /// The connection's own; the installation's is known there.
+    pub secret: Option<&'a SecretString>,
+}
+
+/// What a provider gave.
+pub struct OauthTokens {
+    pub access: SecretString,
+    /// Absent: there is none, or the one before goes on.
+    pub refresh: Option<SecretString>,
+    /// Absent: those that were asked for.
+    pub scopes: Option<Vec<String>>,
+    /// Seconds; absent: it does not say.
+    pub expires_in: Option<i64>,
+}
+
+/// A provider by name. `ready`: the operator has set up a client there.
+#[derive(Debug, Clone)]
+pub struct KnownProvider {
+    pub provider: Provider,
+    pub ready: bool,
+}
+
+/// OAuth providers, and what is asked of them.
+#[async_trait]
+pub trait OauthProviders: Send + Sync {
+    fn known(&self) -> Vec<KnownProvider>;
+
+    /// Where the client's provider is; its metadata is asked for where an issuer is all that is known.
+    async fn endpoints(&self, workspace: WorkspaceId, client: &OauthClient) -> Result<Endpoints, Fault>;
+
+    /// The address a person is sent to, and the PKCE verifier of it.
+    fn authorization(
+        &self,
+        endpoints: &Endpoints,
+        redirect_uri: &str,
+        scopes: &[String],
+        state: &SecretString,
+        nonce: &str,
+    ) -> Result<(String, SecretString), Fault>;
+
+    async fn exchange(
+        &self,
+        party: OauthParty<'_>,
+        code: &SecretString,
+        verifier: &SecretString,
+        redirect_uri: &str,
+        nonce: Option<&str>,
+    ) -> Result<OauthTokens, Fault>;
+
+    async fn refresh(&self, party: OauthParty<'_>, token: &SecretString) -> Result<OauthTokens, Fault>;
+
+    /// `false`: the provider has no way to do so.
+    async fn revoke(
+        &self,
+        party: OauthParty<'_>,
+        access: &SecretString,
+        refresh: Option<&SecretString>,
+    ) -> Result<bool, Fault>;
 }

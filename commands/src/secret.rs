@@ -134,7 +134,7 @@ pub async fn destroy_version(app: &App, context: &Context, id: CredentialId, ver
             Err(failure) if failure.is_conflict() && attempt < RACES => continue,
             Err(failure) => return Err(failure),
             Ok(done) => {
-                app.vault().destruction_recorded(workspace, id).await?;
+                app.vault().destruction_recorded(workspace, id, Some(&[version])).await?;
                 return Ok(done);
             }
         }
@@ -147,7 +147,7 @@ pub(crate) async fn destroy(app: &App, context: &Context, id: CredentialId) -> O
     let versions = app.vault().destroy_credential(workspace, id).await?;
     let command = |_: &Credential| Ok(CredentialCommand::RecordDestruction { versions });
     let done = change(app, context, (id.0, CODE.0, CODE.1), None, command).await?;
-    app.vault().destruction_recorded(workspace, id).await?;
+    app.vault().destruction_recorded(workspace, id, None).await?;
     Ok(done.map(|_| ()))
 }
 
@@ -167,12 +167,14 @@ pub async fn tend(app: &App, context: &Context, id: CredentialId) -> Outcome<()>
 pub async fn tell_destroyed(app: &App, context: &Context, id: CredentialId, versions: &[i32]) -> Outcome<()> {
     let workspace = context.actor.workspace;
     let state = owned(app, workspace, id).await?.state;
-    if state.deleted && state.destroy_at.is_none_or(|at| at <= app.now()) {
+    if state.deleted && state.destroy_at.is_none_or(|at| at + SKEW <= app.now()) {
         return destroy(app, context, id).await;
     }
-    let command = |_: &Credential| Ok(CredentialCommand::RecordErasure { versions: versions.to_vec() });
+    // A version that the stream does not name yet may be on its way there: it is told of when it has come.
+    let versions: Vec<i32> = versions.iter().copied().filter(|version| *version <= state.version).collect();
+    let command = |_: &Credential| Ok(CredentialCommand::RecordErasure { versions: versions.clone() });
     let done = change(app, context, (id.0, CODE.0, CODE.1), None, command).await?;
-    app.vault().destruction_recorded(workspace, id).await?;
+    app.vault().destruction_recorded(workspace, id, Some(&versions)).await?;
     Ok(done.map(|_| ()))
 }
 

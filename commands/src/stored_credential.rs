@@ -62,7 +62,7 @@ pub async fn sweep(app: &App, unnamed: &Unnamed) -> Result<(), Failure> {
     let Unnamed { workspace, credential: id, versions } = unnamed;
     if app.store().load::<Credential>(id.0).await?.state.destroyed {
         app.vault().destroy_credential(*workspace, *id).await?;
-        return Ok(app.vault().destruction_recorded(*workspace, *id).await?);
+        return Ok(app.vault().destruction_recorded(*workspace, *id, None).await?);
     }
     let mut named = BTreeSet::new();
     for recorded in read_stream(app.store().pool(), id.0, i64::MAX).await? {

@@ -1,17 +1,13 @@
 //! A unit of work: decisions over one or several streams, appended together.
 
-use std::collections::BTreeSet;
-
 use domain::{
     aggregate::Decider,
     error::{Code, Rejection},
     event::LogPosition,
     ids::WorkspaceId,
-    sealed::{SealedBy, keys_in},
 };
 use event_store::{Append, Claim, Loaded, NewEvent, StreamAppend};
 use uuid::Uuid;
-use vault::VaultError;
 
 use crate::{App, Context, Done, Failure, Outcome};
 
@@ -24,8 +20,6 @@ pub struct Unit<'a> {
     metadata: String,
     streams: Vec<StreamAppend>,
     claim: Option<Claim>,
-    /// The keys that the events' values are sealed with.
-    sealed: BTreeSet<SealedBy>,
 }
 
 impl<'a> Unit<'a> {
@@ -36,7 +30,6 @@ impl<'a> Unit<'a> {
             metadata: context.metadata(app).await?,
             streams: Vec::new(),
             claim: context.request.idempotency.clone(),
-            sealed: BTreeSet::new(),
         })
     }
 
@@ -47,7 +40,6 @@ impl<'a> Unit<'a> {
         let new: Result<Vec<_>, _> =
             events.iter().map(|event| NewEvent::of(self.app.new_id::<Uuid>(), event)).collect();
         let new = new?;
-        new.iter().for_each(|event| keys_in(&event.payload, &mut self.sealed));
         for (event, stored) in events.iter().zip(&new) {
             loaded.advance(event.clone(), stored, self.workspace.0);
         }
@@ -71,10 +63,6 @@ impl<'a> Unit<'a> {
         if self.streams.is_empty() {
             return Ok(Done { value, at: LogPosition::START });
         }
-        let _held = match self.sealed.is_empty() {
-            true => None,
-            false => Some(hold(self.app, self.workspace, &self.sealed).await?),
-        };
         let append = Append {
             workspace_id: self.workspace.0,
             streams: self.streams,
@@ -92,19 +80,6 @@ impl<'a> Unit<'a> {
         app.store().keep(loaded);
         Ok(done)
     }
-}
-
-/// Keeps the keys of what was sealed from being erased until it is written. What was sealed with one that is erased already
-/// is not written: nobody could open it.
-pub(crate) async fn hold(
-    app: &App,
-    workspace: WorkspaceId,
-    sealed: &BTreeSet<SealedBy>,
-) -> Result<vault::Held, Failure> {
-    app.vault().hold(workspace, sealed).await.map_err(|error| match error {
-        VaultError::Erased => Failure::Unavailable("the key was erased meanwhile; seal with the next one".into()),
-        other => other.into(),
-    })
 }
 
 /// A new, empty stream.

@@ -17,6 +17,7 @@ pub fn all() -> Vec<(&'static str, &'static str, &'static str)> {
     all.extend(of::<crate::access::AccessEvent>("access"));
     all.extend(of::<crate::connection::ConnectionEvent>("connection"));
     all.extend(of::<crate::connector::ConnectorEvent>("connector"));
+    all.extend(of::<crate::oauth::flow::OauthFlowEvent>("oauth"));
     all.extend(of::<crate::document_cache::DocumentCacheEvent>("document_cache"));
     all.extend(of::<crate::credential::CredentialEvent>("credential"));
     all.extend(of::<crate::workflow::WorkflowEvent>("workflow"));

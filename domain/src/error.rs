@@ -25,6 +25,7 @@ pub enum Code {
     IdempotencyConflict,
     ExecutionAlreadyCompleted,
     ConfirmationRequired,
+    Oauth2Error,
     MalformedJson,
     UnsupportedMediaType,
     ValidationError,
@@ -39,7 +40,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, for the error pages and the OpenAPI document.
-    pub const ALL: [Code; 29] = [
+    pub const ALL: [Code; 30] = [
         Code::Unauthorized,
         Code::InvalidCredentials,
         Code::InvalidToken,
@@ -59,6 +60,7 @@ impl Code {
         Code::IdempotencyConflict,
         Code::ExecutionAlreadyCompleted,
         Code::ConfirmationRequired,
+        Code::Oauth2Error,
         Code::MalformedJson,
         Code::UnsupportedMediaType,
         Code::ValidationError,
@@ -93,6 +95,7 @@ impl Code {
             Code::IdempotencyConflict => "IDEMPOTENCY_CONFLICT",
             Code::ExecutionAlreadyCompleted => "EXECUTION_ALREADY_COMPLETED",
             Code::ConfirmationRequired => "CONFIRMATION_REQUIRED",
+            Code::Oauth2Error => "OAUTH2_ERROR",
             Code::MalformedJson => "MALFORMED_JSON",
             Code::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
             Code::ValidationError => "VALIDATION_ERROR",

@@ -115,6 +115,8 @@ typed_ids! {
     WebhookId = "hook";
     DeliveryId = "dlv";
     EventId = "evt";
+    /// A person's way through an OAuth provider.
+    OauthFlowId = "oauth";
     RequestId = "req";
 }
 
@@ -134,6 +136,7 @@ pub fn typed(aggregate_type: &str, id: Uuid) -> String {
         "plan" => PlanId(id).to_string(),
         "webhook" => WebhookId(id).to_string(),
         "delivery" => DeliveryId(id).to_string(),
+        "oauth" => OauthFlowId(id).to_string(),
         _ => id.to_string(),
     }
 }

@@ -19,6 +19,7 @@ pub mod event;
 pub mod execution;
 pub mod expression;
 pub mod ids;
+pub mod oauth;
 pub mod operation;
 pub mod organization;
 pub mod plan;

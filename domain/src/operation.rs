@@ -196,6 +196,9 @@ pub struct SecurityScheme {
     /// `apiKey` only: the header's, query parameter's or cookie's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameter_name: Option<String>,
+    /// Of a call's need: what a token must be allowed to do. A document's scheme by itself has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
 }
 
 /// A problem found in a document. `pointer` is an RFC 6901 JSON pointer into it (`/paths/~1pets/get`).

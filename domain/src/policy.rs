@@ -23,6 +23,8 @@ pub enum Permission {
     OrganizationWrite,
     CredentialRead,
     CredentialWrite,
+    /// Gives the value itself out.
+    CredentialReveal,
     WorkflowRead,
     WorkflowWrite,
     WorkflowExecute,
@@ -43,7 +45,7 @@ pub enum Permission {
 }
 
 impl Permission {
-    pub const ALL: [Permission; 28] = [
+    pub const ALL: [Permission; 29] = [
         Permission::SelfRead,
         Permission::ApiKeyRead,
         Permission::ApiKeyWrite,
@@ -58,6 +60,7 @@ impl Permission {
         Permission::OrganizationWrite,
         Permission::CredentialRead,
         Permission::CredentialWrite,
+        Permission::CredentialReveal,
         Permission::WorkflowRead,
         Permission::WorkflowWrite,
         Permission::WorkflowExecute,
@@ -91,6 +94,7 @@ impl Permission {
             Permission::OrganizationWrite => "organization:write",
             Permission::CredentialRead => "credential:read",
             Permission::CredentialWrite => "credential:write",
+            Permission::CredentialReveal => "credential:reveal",
             Permission::WorkflowRead => "workflow:read",
             Permission::WorkflowWrite => "workflow:write",
             Permission::WorkflowExecute => "workflow:execute",
@@ -123,6 +127,7 @@ pub fn allows(role: Role, permission: Permission) -> bool {
         CredentialWrite | WebhookWrite => matches!(role, Owner | Admin | Manager),
         ApiKeyRead => matches!(role, Owner | Admin | Auditor),
         ApiKeyWrite | KeyWrite | ConnectionApprove | OrganizationWrite | CacheManage => matches!(role, Owner | Admin),
+        CredentialReveal => matches!(role, Owner | Admin),
         LogRead | StatsRead | ProjectionRead | KeyRead => matches!(role, Owner | Admin | Auditor),
     }
 }

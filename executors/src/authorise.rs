@@ -81,9 +81,10 @@ fn put(
         AuthScheme::Mtls => identify(request, value, opened)?,
         AuthScheme::Custom { headers } => fill(request, headers, value)?,
         // Each of theirs is a part of its own, or not decided.
-        AuthScheme::ApiKeys { .. } | AuthScheme::Document { .. } | AuthScheme::FromDocument { .. } => {
-            return Err(Unusable::OtherShape);
-        }
+        AuthScheme::ApiKeys { .. }
+        | AuthScheme::Document { .. }
+        | AuthScheme::Oauth2 { .. }
+        | AuthScheme::FromDocument { .. } => return Err(Unusable::OtherShape),
     })
 }
 

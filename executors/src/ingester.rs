@@ -8,7 +8,7 @@ use commands::{
     connection::{self, Begun},
 };
 use domain::{
-    connection::{Connection, DocumentVia, IngestionStatus, SpecFacts, SpecSecurity, SpecSource, origin},
+    connection::{Connection, DocumentVia, IngestionStatus, SpecFacts, SpecSecurity, SpecSource},
     ids::{ConnectionId, WorkspaceId},
     operation::SpecProblem,
 };
@@ -144,7 +144,7 @@ impl Ingester {
         // Who asks for a refresh wants to know what the server has now.
         let freshness = if connection.refreshes == 0 { Freshness::Cached } else { Freshness::Revalidated };
         let gate = connection::gate(&self.app, workspace, &[]).await?;
-        let asking = Asking::new(workspace, freshness, connection.document_origins(&gate));
+        let asking = Asking::new(workspace, freshness, connection.origins(&gate));
         let read = self.read(&asking, &connection).await;
         connection::record_fetches(&self.app, &context, id, asking.calls()).await?;
         match read {
@@ -165,13 +165,7 @@ impl Ingester {
     }
 
     async fn read(&self, asking: &Asking, connection: &Connection) -> Result<(Read, DocumentVia), Refused> {
-        let blocked = |url: &str| {
-            let open = |origins: &Vec<String>| origin(url).is_some_and(|origin| origins.contains(&origin));
-            let closed = asking.origins.as_ref().is_some_and(|origins| !open(origins));
-            closed.then(|| {
-                connection.approvals.blocks(url).unwrap_or_else(|| "no admin has approved its host".to_owned())
-            })
-        };
+        let blocked = |url: &str| connection.closed(asking.origins.as_deref(), url);
         let (bytes, origin, stored, via) = match &connection.source {
             SpecSource::Url { url } => {
                 if let Some(why) = blocked(url) {

@@ -17,6 +17,7 @@ mod keeper;
 mod lock;
 pub mod nats;
 pub mod node;
+pub mod oauth;
 pub mod planner;
 mod recorded;
 mod refresher;

@@ -14,6 +14,7 @@ use crate::{
     documents::{DocumentOptions, Documents},
     ingester::Ingester,
     keeper::Keeper,
+    oauth::GrantKeeper,
     refresher::Refresher,
     relay,
     workflow::Executor,
@@ -66,6 +67,8 @@ pub fn start(node: &Node, roles: Roles, shutdown: &CancellationToken) -> JoinSet
         parts.spawn(refresher.run(shutdown.clone()));
         let keeper = Keeper { app: app.clone(), liveness: liveness.clone(), reads: reads.clone() };
         parts.spawn(keeper.run(shutdown.clone()));
+        let grants = GrantKeeper { app: app.clone(), liveness: liveness.clone(), reads: reads.clone() };
+        parts.spawn(grants.run(shutdown.clone()));
     }
     if roles.dispatcher {
         let dispatcher = Dispatcher::new(app, egress, liveness, reads, database_url, shutdown.clone());

@@ -5,10 +5,11 @@ use domain::{
     call::{CallFacts, RateLimit},
     connection::{
         Approvals, AuthScheme, Connection, ConnectionEvent, Health, IngestionStatus, SpecChanges, SpecFacts,
-        SpecSource, next_refresh,
+        SpecSource, next_refresh, oauth,
     },
     execution::ExecutionEvent,
     ids::{ConnectionId, CredentialId, WorkspaceId},
+    oauth::Grant,
     operation::SpecProblem,
 };
 use serde::{Deserialize, Serialize};
@@ -116,6 +117,10 @@ row! {
         pub health_reason: Option<String>,
         pub health_changed_at: Option<DateTime<Utc>>,
         pub rate_limit: Option<ObservedLimit>,
+        /// Of `oauth2`: what the provider has granted.
+        pub oauth_grant: Option<Grant>,
+        /// When its access token is to be renewed.
+        pub oauth_due_at: Option<DateTime<Utc>>,
         pub created_at: DateTime<Utc>,
         pub updated_at: DateTime<Utc>,
         /// The stream's last sequence.
@@ -190,6 +195,12 @@ impl View for Connections {
             "connection.host_approved",
             "connection.host_rejected",
             "connection.health_changed",
+            "connection.oauth_granted",
+            "connection.oauth_refresh_started",
+            "connection.oauth_refreshed",
+            "connection.oauth_refresh_failed",
+            "connection.oauth_grant_expired",
+            "connection.oauth_revoked",
             "connection.deleted",
             // In the connection's own stream: they count in the version, whatever becomes of test and ingestion.
             "connection.documents_fetched",
@@ -239,6 +250,8 @@ impl View for Connections {
             ConnectionEvent::Deleted {} => self.connections.remove(&key),
             other => {
                 if let Some(row) = self.connections.change(&key) {
+                    oauth::evolve(&mut row.oauth_grant, &row.auth, other);
+                    row.oauth_due_at = row.oauth_grant.as_ref().and_then(Grant::due_at);
                     change(row, other, recorded.recorded_at);
                     if let ConnectionEvent::RefreshRequested { scheduled, .. } = other {
                         row.asked = Some(Asked::of(item, *scheduled)?);
@@ -319,6 +332,8 @@ fn created(item: &Item, event: &ConnectionEvent) -> Result<Option<ConnectionView
         health_reason: None,
         health_changed_at: None,
         rate_limit: None,
+        oauth_grant: None,
+        oauth_due_at: None,
         created_at: recorded.recorded_at,
         updated_at: recorded.recorded_at,
         version: recorded.sequence,
@@ -386,6 +401,17 @@ fn change(row: &mut ConnectionView, event: &ConnectionEvent, at: DateTime<Utc>) 
             row.health_reason = Some(reason.clone());
             row.health_changed_at = Some(*changed_at);
         }
+        ConnectionEvent::OauthGrantExpired { reason, expired_at, .. } => {
+            row.health = Health::CredentialExpired;
+            row.health_reason = Some(reason.clone());
+            row.health_changed_at = Some(*expired_at);
+        }
+        // The grant itself is folded before.
+        ConnectionEvent::OauthGranted { .. }
+        | ConnectionEvent::OauthRefreshStarted { .. }
+        | ConnectionEvent::OauthRefreshed { .. }
+        | ConnectionEvent::OauthRefreshFailed { .. }
+        | ConnectionEvent::OauthRevoked { .. } => {}
         ConnectionEvent::PrivateRangeNoted { hosts } => row.private.extend(hosts.iter().cloned()),
         ConnectionEvent::HostApprovalRequired { .. }
         | ConnectionEvent::HostApprovalLifted { .. }

@@ -146,6 +146,17 @@ impl SystemReads {
         Ok(rows.into_iter().map(due).collect())
     }
 
+    /// Connections whose access token is to be renewed by `now`, the longest due first.
+    pub async fn grants_due(&self, now: DateTime<Utc>, limit: i64) -> Result<Vec<Due<ConnectionId>>, sqlx::Error> {
+        self.due(
+            "select workspace_id, id from read_models.connections
+              where oauth_due_at <= $1 and status = 'ACTIVE' order by oauth_due_at limit $2",
+            now,
+            limit,
+        )
+        .await
+    }
+
     /// Who calls any of these operations (`METHOD /path`) of a connection; at most `most` of each kind are named.
     pub async fn callers(
         &self,

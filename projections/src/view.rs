@@ -19,6 +19,7 @@ use domain::{
     document_cache::DocumentCacheEvent,
     event::{DecodeError, RecordedEvent},
     execution::ExecutionEvent,
+    oauth::flow::OauthFlowEvent,
     organization::OrganizationEvent,
     plan::PlanEvent,
     reservation::ReservationEvent,
@@ -84,6 +85,7 @@ facts! {
     "reservation" = Reservation(ReservationEvent),
     "access" = Access(AccessEvent),
     "connection" = Connection(ConnectionEvent),
+    "oauth" = Oauth(OauthFlowEvent),
     "connector" = Connector(ConnectorEvent),
     "document_cache" = DocumentCache(DocumentCacheEvent),
     "credential" = Credential(CredentialEvent),
@@ -273,7 +275,7 @@ pub(crate) fn columns() -> Vec<(&'static str, &'static [&'static str])> {
 
 /// Event types that no view but the audit log shows.
 #[cfg(test)]
-const ONLY_AUDITED: [&str; 18] = [
+const ONLY_AUDITED: [&str; 23] = [
     "organization.created",
     "organization.settings_changed",
     "workspace.hosts_approved",
@@ -292,6 +294,11 @@ const ONLY_AUDITED: [&str; 18] = [
     "access.denied",
     "document_cache.listed",
     "document_cache.purged",
+    "oauth.authorization_started",
+    "oauth.link_opened",
+    "oauth.state_used",
+    "oauth.authorization_completed",
+    "oauth.authorization_failed",
 ];
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use secrecy::SecretString;
 
 use super::spec_limits::{self, SpecLimits};
-use super::{EgressRule, LogFormat, OpenAi, Problem, Profile, Role, Settings, master, nats};
+use super::{EgressRule, LogFormat, OpenAi, Problem, Profile, Role, Settings, master, nats, oauth};
 
 const DEFAULT_DATA_DIR: &str = ".apiq";
 const DEFAULT_LOG: &str = "info,sqlx=warn,async_nats=warn,poem=warn";
@@ -49,6 +49,8 @@ impl<L: Fn(&str) -> Option<String>> Reader<L> {
             egress_wait_seconds: self.read("APIQ_EGRESS_WAIT_SECONDS", |t| within(t, 1, 300)).unwrap_or(10),
             egress_breaker_failures: self.read("APIQ_EGRESS_BREAKER_FAILURES", |t| within(t, 0, 100_000)).unwrap_or(20)
                 as usize,
+            public_url: self.read("APIQ_PUBLIC_URL", oauth::public_url),
+            oauth_providers: self.read("APIQ_OAUTH_PROVIDERS_FILE", oauth::providers).unwrap_or_default(),
             mail_attachments_max_bytes: self
                 .read("APIQ_MAIL_ATTACHMENTS_MAX_BYTES", |t| within(t, 0, 1024 * 1024 * 1024))
                 .unwrap_or(10 * 1024 * 1024) as usize,

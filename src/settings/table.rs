@@ -112,6 +112,19 @@ pub const SETTINGS: &[Setting] = &[
                workspace's calls of a host are held back, 15 seconds at first. 0 switches that off.",
     },
     Setting {
+        name: "APIQ_PUBLIC_URL",
+        default: "none; `apiq dev` takes the address it listens on",
+        help: "Where browsers find this service, such as https://apiq.example.com: OAuth providers send people back there. \
+               Without it `apiq serve` authorizes no connections.",
+    },
+    Setting {
+        name: "APIQ_OAUTH_PROVIDERS_FILE",
+        default: "none: connections bring clients of their own",
+        help: "JSON file of this installation's clients at OAuth providers: {\"providers\": [{\"name\", \"clientId\", \
+               \"clientSecret\" (or \"clientSecretFile\"), \"scopes\"}]}, and \"issuer\", or \"authorizationUrl\", \
+               \"tokenUrl\" and \"revocationUrl\", for other names than github, google and slack.",
+    },
+    Setting {
         name: "APIQ_MAIL_ATTACHMENTS_MAX_BYTES",
         default: "10485760 (10 MiB)",
         help: "Bytes that the attachments of one mail of the SMTP connector may have together, decoded.",

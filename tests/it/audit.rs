@@ -220,7 +220,7 @@ async fn a_credential_is_recorded_before_it_is_used() {
 }
 
 /// A secret in every form in which it might lie around.
-fn forms(secret: &str) -> Vec<Vec<u8>> {
+pub(crate) fn forms(secret: &str) -> Vec<Vec<u8>> {
     let encoded: String = secret.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let form: String = url_form(secret);
     let mut forms =
@@ -242,7 +242,7 @@ fn url_form(text: &str) -> String {
 }
 
 /// Every row of every table as text; bytes as hex and as they are.
-async fn dump(database: &mut PgConnection) -> Vec<u8> {
+pub(crate) async fn dump(database: &mut PgConnection) -> Vec<u8> {
     let tables: Vec<(String, String)> = sqlx::query_as(
         "select schemaname::text, tablename::text from pg_tables where schemaname not in ('pg_catalog', 'information_schema')",
     )
@@ -270,7 +270,7 @@ const OWNERS: [&str; 5] = ["master.key", "engines.json", "demo-account.json", "r
 
 /// `file: what was found` for every pattern in every file below the folders. A program made for it: the database, its
 /// journal and the queue's store are many megabytes.
-fn search(folders: &[&Path], patterns: &[Vec<u8>], scratch: &Path) -> Vec<String> {
+pub(crate) fn search(folders: &[&Path], patterns: &[Vec<u8>], scratch: &Path) -> Vec<String> {
     let file = scratch.join("patterns");
     std::fs::write(&file, patterns.join(&b"\n"[..])).unwrap();
     let mut grep = std::process::Command::new("grep");

@@ -7,10 +7,11 @@ use std::{path::Path, process::Command};
 
 use crate::support::Server;
 
-const GUIDES: [&str; 9] = [
+const GUIDES: [&str; 10] = [
     "README.md",
     "docs/getting-started.md",
     "docs/connections.md",
+    "docs/oauth.md",
     "docs/connectors.md",
     "docs/workflows.md",
     "docs/webhooks.md",

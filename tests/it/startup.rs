@@ -9,7 +9,7 @@ use crate::support::keeper::{Keeper, free_port};
 use crate::support::{Client, Server, engines, until};
 
 /// `apiq serve` beside a dev server, on its engines; the URL, and what keeps the process.
-async fn second_node(server: &Server, settings: &[(&str, &str)]) -> (Keeper, Client) {
+pub(crate) async fn second_node(server: &Server, settings: &[(&str, &str)]) -> (Keeper, Client) {
     let port = free_port();
     let master = std::fs::read_to_string(server.data().join("master.key")).unwrap();
     let mut command = Command::new(engines::BINARY);

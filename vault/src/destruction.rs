@@ -2,11 +2,16 @@
 //!
 //! Rows stay without their bytes, so that a read says `erased` and a number is never used twice.
 
+use std::time::Duration;
+
 use domain::ids::{CredentialId, WorkspaceId};
 use sqlx::{PgExecutor, Postgres, Transaction};
 use uuid::Uuid;
 
-use crate::{Vault, VaultError, holds};
+use crate::{Vault, VaultError, keyring::LOOK};
+
+/// From the moment at which a version is doomed: every node has looked by then, and appended what it had sealed before.
+const GRACE: Duration = Duration::from_secs(LOOK.as_secs() + 2);
 
 const NEEDED: &str = "
     select (select count(*) from vault.data_keys
@@ -30,10 +35,16 @@ impl Vault {
         Ok(())
     }
 
-    /// Destroys a retired version with everything that it wraps: sealed values, credentials, people's keys.
+    /// Destroys a doomed version with everything that it wraps: sealed values, credentials, people's keys. Waits for some
+    /// seconds before that, if it must: other nodes may not have heard yet, and what they seal meanwhile should outlive it.
     pub async fn erase_key(&self, workspace: WorkspaceId, version: i32) -> Result<(), VaultError> {
+        let doomed = "select extract(epoch from clock_timestamp() - doomed_at)::float8 from vault.workspace_keys
+                       where workspace_id = $1 and version = $2 and status = 'retired'";
+        let doomed = sqlx::query_scalar(doomed).bind(workspace.0).bind(version);
+        let Some(since): Option<Option<f64>> = doomed.fetch_optional(&self.pool).await? else { return Ok(()) };
+        let since = Duration::try_from_secs_f64(since.unwrap_or(f64::MAX)).unwrap_or(GRACE);
+        tokio::time::sleep(GRACE.saturating_sub(since)).await;
         let Some(mut tx) = self.retired(workspace.0, version).await? else { return Ok(()) };
-        holds::close(&mut tx, workspace.0).await?;
         let mut erased = 0;
         for statement in [
             "update vault.data_keys set destroyed_at = now(), wrapped = ''
@@ -127,18 +138,21 @@ impl Vault {
         blank(&self.pool, workspace, credential, Some(version)).await
     }
 
-    /// The log has been told of what was destroyed of a credential.
+    /// The log has been told that these versions of a credential were destroyed; `None`: that all of them were.
     pub async fn destruction_recorded(
         &self,
         workspace: WorkspaceId,
         credential: CredentialId,
+        versions: Option<&[i32]>,
     ) -> Result<(), VaultError> {
         sqlx::query(
             "update vault.credential_values set recorded = true
-              where credential_id = $1 and workspace_id = $2 and destroyed_at is not null and not recorded",
+              where credential_id = $1 and workspace_id = $2 and destroyed_at is not null and not recorded
+                and ($3::int[] is null or version = any($3))",
         )
         .bind(credential.0)
         .bind(workspace.0)
+        .bind(versions)
         .execute(&self.pool)
         .await?;
         Ok(())

@@ -18,9 +18,8 @@ use crate::{
 
 type Slot = (Uuid, String, i32);
 
-/// A key that was destroyed on another node is forgotten here within this time. What is written meanwhile asks for itself:
-/// see `holds`.
-const LOOK: Duration = Duration::from_secs(1);
+/// A key that was destroyed on another node, or will be, is forgotten here within this time.
+pub(crate) const LOOK: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 pub(crate) struct Keyring {
@@ -110,18 +109,21 @@ impl Keyring {
     }
 
     async fn latest_stored(&self, workspace: Uuid, subject: &str) -> Result<i32, VaultError> {
-        let find = "select version, destroyed_at is not null as destroyed from vault.data_keys
-                     where workspace_id = $1 and subject = $2 order by version desc limit 1";
+        let find = "select d.version, d.destroyed_at is not null as destroyed, coalesce(w.doomed, false) as doomed
+                      from vault.data_keys d left join vault.workspace_keys w
+                        on w.workspace_id = d.workspace_id and w.version = coalesce(d.workspace_key_version, 1)
+                     where d.workspace_id = $1 and d.subject = $2 order by d.version desc limit 1";
         loop {
             let row = sqlx::query(find).bind(workspace).bind(subject).fetch_optional(&self.pool).await?;
             let mut next = 1;
             if let Some(row) = row {
                 let version: i32 = row.try_get("version")?;
-                match row.try_get("destroyed")? {
-                    false => return Ok(version),
-                    // A workspace goes on after its key was destroyed; an erased person does not come back.
-                    true if is_the_workspaces(subject) => next = version + 1,
-                    true => return Err(VaultError::Erased),
+                match (row.try_get("destroyed")?, row.try_get("doomed")?) {
+                    // A workspace goes on after its key was destroyed, and does not wait for that to happen; an erased
+                    // person does not come back.
+                    (true, _) | (_, true) if is_the_workspaces(subject) => next = version + 1,
+                    (true, _) => return Err(VaultError::Erased),
+                    (false, _) => return Ok(version),
                 }
             }
             self.add(workspace, subject, next).await?;

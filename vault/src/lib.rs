@@ -8,7 +8,6 @@ mod cipher;
 mod credentials;
 mod destruction;
 mod error;
-mod holds;
 mod keyring;
 mod master;
 mod master_rotation;
@@ -23,7 +22,6 @@ mod workspace_keys;
 
 pub use credentials::ReadReceipt;
 pub use error::VaultError;
-pub use holds::Held;
 use keyring::Keyring;
 pub use master::{MasterKey, MasterKeyBackend, MasterKeyError, MasterKeys};
 pub use master_rotation::MasterProgress;
@@ -38,7 +36,6 @@ pub use tokens::{AccessClaims, TokenError};
 pub struct Vault {
     pool: PgPool,
     keyring: Keyring,
-    holds: holds::Holds,
     signer: std::sync::Arc<tokens::Signer>,
     passwords: password::Passwords,
 }
@@ -50,13 +47,7 @@ impl Vault {
         let keyring = Keyring::new(pool.clone(), masters.clone());
         keyring.check_masters().await?;
         let signer = tokens::Signer::load(&pool, &masters).await?;
-        Ok(Self {
-            pool,
-            keyring,
-            holds: holds::Holds::default(),
-            signer: std::sync::Arc::new(signer),
-            passwords: password::Passwords::default(),
-        })
+        Ok(Self { pool, keyring, signer: std::sync::Arc::new(signer), passwords: password::Passwords::default() })
     }
 
     /// The master key that wraps from now on.

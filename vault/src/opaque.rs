@@ -18,6 +18,12 @@ const CHECK_LEN: usize = 6;
 pub enum OpaqueKind {
     ApiKey,
     Refresh,
+    /// What travels through an OAuth provider and back.
+    OauthState,
+    /// What begins an authorization in a browser.
+    OauthLink,
+    /// What that browser keeps meanwhile.
+    OauthBrowser,
 }
 
 impl OpaqueKind {
@@ -25,6 +31,9 @@ impl OpaqueKind {
         match self {
             OpaqueKind::ApiKey => "sk_",
             OpaqueKind::Refresh => "rt_",
+            OpaqueKind::OauthState => "st_",
+            OpaqueKind::OauthLink => "ln_",
+            OpaqueKind::OauthBrowser => "br_",
         }
     }
 }

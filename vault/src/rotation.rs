@@ -77,7 +77,8 @@ impl Vault {
         let mut tx = self.pool.begin().await?;
         sqlx::query(
             "update vault.workspace_keys
-                set status = 'retired', retired_at = now(), doomed = version = any($3), settled = false
+                set status = 'retired', retired_at = now(), doomed = version = any($3), settled = false,
+                    doomed_at = case when version = any($3) then clock_timestamp() end
               where workspace_id = $1 and status = 'active' and version < $2
                 and exists (select from vault.workspace_keys n
                              where n.workspace_id = $1 and n.version = $2 and n.status = 'pending')",
@@ -97,15 +98,22 @@ impl Vault {
         .await?;
         // One that was retired before is doomed as well.
         sqlx::query(
-            "update vault.workspace_keys set doomed = true
+            "update vault.workspace_keys set doomed = true, doomed_at = clock_timestamp()
               where workspace_id = $1 and version = any($2) and status = 'retired' and not doomed",
         )
         .bind(workspace.0)
         .bind(doomed)
         .execute(&mut *tx)
         .await?;
+        if !doomed.is_empty() {
+            // Every node looks again which key it seals with.
+            sqlx::query("update vault.epoch set epoch = epoch + 1").execute(&mut *tx).await?;
+        }
         tx.commit().await?;
-        self.keyring.workspaces.moved(workspace.0).await;
+        match doomed.is_empty() {
+            true => self.keyring.workspaces.moved(workspace.0).await,
+            false => self.keyring.forget(),
+        }
         Ok(())
     }
 

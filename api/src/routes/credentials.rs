@@ -35,7 +35,7 @@ pub struct CredentialsApi;
 listing! {
     /// What a list of credentials may be asked.
     pub struct CredentialList sorted by "createdAt,updatedAt,name" {
-        "type" = "string", "Kinds by comma: api_key, api_keys, bearer, basic, mtls, custom, document, secret, or a type of connector.";
+        "type" = "string", "Kinds by comma: api_key, api_keys, bearer, basic, mtls, custom, document, oauth2, secret, or a type of connector.";
         "connectionId" = "id:conn", "Of this connection.";
         "status" = "some:active,deleted,destroyed", "Those that were not deleted without it.";
         "search" = "string", "Part of the name.";
@@ -48,7 +48,7 @@ listing! {
 pub(super) struct CredentialJson {
     id: String,
     name: String,
-    /// `api_key`, `api_keys` (several), `bearer`, `basic`, `mtls`, `custom`, `document`, `secret`, or a type of connector
+    /// `api_key`, `api_keys` (several), `bearer`, `basic`, `mtls`, `custom`, `document`, `oauth2`, `secret`, or a type of connector
     /// (`slack`).
     #[oai(rename = "type")]
     kind: String,

@@ -12,6 +12,7 @@ mod execution_view;
 mod executions;
 mod keys;
 mod logs;
+mod oauth;
 mod openapi_cache;
 mod operations;
 mod organizations;
@@ -35,6 +36,7 @@ pub type Api = (
         connections::ConnectionCredentialsApi,
         connections::ConnectionSpecApi,
         operations::OperationsApi,
+        oauth::OauthApi,
     ),
     organizations::OrganizationsApi,
     (secrets::SecretsApi, secret_life::SecretLifeApi, credentials::CredentialsApi, keys::KeysApi),
@@ -57,6 +59,7 @@ pub fn api() -> Api {
             connections::ConnectionCredentialsApi,
             connections::ConnectionSpecApi,
             operations::OperationsApi,
+            oauth::OauthApi,
         ),
         organizations::OrganizationsApi,
         (secrets::SecretsApi, secret_life::SecretLifeApi, credentials::CredentialsApi, keys::KeysApi),
@@ -94,6 +97,9 @@ pub(crate) enum Tag {
     ApiKeys,
     /// Authenticated instances of APIs, and the operations their documents describe.
     Connections,
+    /// OAuth 2.0 for connections: a person agrees at a provider, and tokens are kept and renewed.
+    #[oai(rename = "OAuth2")]
+    Oauth,
     /// Services that need no API document: Slack, mail, Stripe, Discord, any HTTP API.
     Connectors,
     /// What an organization decides for all its workspaces.

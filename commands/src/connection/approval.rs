@@ -1,5 +1,11 @@
 //! Approval of hosts: what is asked of new ones, and what admins say.
 
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
 use domain::{
     connection::{Connection, ConnectionCommand, ConnectionEvent, Gate, origin},
     error::Rejection,
@@ -28,6 +34,45 @@ pub async fn gate(app: &App, workspace: WorkspaceId, urls: &[Option<&str>]) -> R
         gate.required = organization.settings.require_host_approval;
     }
     gate.approved = workspace.approved_hosts;
+    Ok(gate)
+}
+
+/// How old an answer of [`gate_of_late`] may be. What changes on this node is known on it at once.
+const LATE: Duration = Duration::from_secs(1);
+/// Workspaces remembered at most.
+const REMEMBERED: usize = 1_000;
+
+/// What organizations wanted a moment ago.
+#[derive(Default)]
+pub(crate) struct Gates(Mutex<HashMap<WorkspaceId, (Instant, Gate)>>);
+
+impl Gates {
+    pub(crate) fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn get(&self, workspace: WorkspaceId) -> Option<Gate> {
+        let gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.get(&workspace).filter(|(at, _)| at.elapsed() < LATE).map(|(_, gate)| gate.clone())
+    }
+
+    fn put(&self, workspace: WorkspaceId, asked: Instant, gate: Gate) {
+        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if gates.len() >= REMEMBERED {
+            gates.clear();
+        }
+        gates.insert(workspace, (asked, gate));
+    }
+}
+
+/// The same for a call, of which there are many: as it was a second ago at the most.
+pub async fn gate_of_late(app: &App, workspace: WorkspaceId) -> Result<Gate, Failure> {
+    if let Some(gate) = app.gates().get(workspace) {
+        return Ok(gate);
+    }
+    let asked = Instant::now();
+    let gate = gate(app, workspace, &[]).await?;
+    app.gates().put(workspace, asked, gate.clone());
     Ok(gate)
 }
 
@@ -81,7 +126,10 @@ async fn decide(
         }
         match unit.commit(()).await {
             Err(failure) if failure.is_conflict() && attempt < 8 => continue,
-            other => return other,
+            other => {
+                app.gates().forget();
+                return other;
+            }
         }
     }
 }

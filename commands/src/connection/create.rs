@@ -39,6 +39,9 @@ pub async fn create(app: &App, context: &Context, input: CreateConnection) -> Ou
     check(&input)?;
     check_address(app, "specUrl", input.spec_url.as_deref())?;
     check_address(app, "baseUrl", input.base_url.as_deref())?;
+    if let AuthScheme::Oauth2 { client } = &input.auth {
+        crate::oauth::check_client(app, client)?;
+    }
     let mut expires_at = None;
     if let Some(secret) = &input.secret {
         let kind = input.auth.credential_kind();

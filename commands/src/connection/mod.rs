@@ -11,7 +11,8 @@ mod test;
 mod update;
 mod wait;
 
-pub use approval::{approve, gate, reject};
+pub(crate) use approval::Gates;
+pub use approval::{approve, gate, gate_of_late, reject};
 pub use create::{CreateConnection, Upload, create};
 pub use delete::delete;
 use domain::{
@@ -31,7 +32,7 @@ pub use wait::{Ingested, wait};
 
 use crate::{App, Failure, unit};
 
-fn target(id: ConnectionId) -> (uuid::Uuid, Code, &'static str) {
+pub(crate) fn target(id: ConnectionId) -> (uuid::Uuid, Code, &'static str) {
     (id.0, Code::ConnectionNotFound, "connection")
 }
 

@@ -4,64 +4,31 @@ use chrono::{DateTime, Utc};
 use domain::{
     connection::{BOUND, Connection, ConnectionCommand, host_of},
     credential::Credential,
-    ids::ConnectionId,
+    ids::{ConnectionId, CredentialId},
+    oauth::Because,
     trace::traceparent,
 };
-use vault::ReadReceipt;
 
-use super::{load, same_origin, target};
+use super::{gate_of_late, load, same_origin, target};
 use crate::{
-    App, Context, Outcome,
+    App, Context, Failure, Outcome,
+    oauth::{self, Fresh},
     ports::{TestReport, TestSecret, TestTarget},
     unit::change,
 };
 
 pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<TestReport> {
-    let workspace = context.actor.workspace;
-    let connection = load(app, workspace, id).await?.state;
-    let base_url = connection.effective_base_url();
-    let mut unable = unable(&connection, base_url.as_deref());
-    let mut version = 0;
-    // What is not sent is not read.
-    let wanted = connection.credential.filter(|_| unable.is_none() && !connection.auth.parts().is_empty());
-    if let Some(credential) = wanted {
-        let stored = app.store().load::<Credential>(credential.0).await?.state;
-        version = stored.version;
-        unable = unusable(&connection, base_url.as_deref(), &stored, app.now());
-    }
-    let mut secret = None;
-    if let Some(credential) = wanted.filter(|_| unable.is_none()) {
-        let host = base_url.as_deref().and_then(host_of);
-        let read = |_: &Connection| {
-            let purpose = "connection_test".to_owned();
-            Ok(ConnectionCommand::ReadCredential { credential, version, purpose, host: host.clone() })
-        };
-        let at = change(app, context, target(id), None, read).await?.at;
-        let receipt = ReadReceipt { committed_at: at, credential, version };
-        let value = app.vault().reveal(workspace, &receipt).await?;
-        secret = Some(TestSecret { credential, version, value });
-    }
-    let spec = app.spec_of(&connection).await?;
-    let report = match unable {
-        Some(Unable { problem, message }) => {
+    let connection = load(app, context.actor.workspace, id).await?.state;
+    let report = match readable(app, context, id, &connection).await? {
+        Err(Unable { problem, message }) => {
             TestReport { message, problem: problem.map(str::to_owned), ..TestReport::default() }
         }
-        None => {
-            let trace = traceparent(context.request.traceparent.as_deref(), context.correlation_id(), span(app));
-            let target = TestTarget {
-                workspace,
-                connection: id,
-                base_url,
-                credential_base: connection.credential_base,
-                origins: connection.approvals.allowed(),
-                auth: connection.auth,
-                movable: connection.wanted.is_some(),
-                secret,
-                spec,
-                traceparent: Some(trace),
-                now: app.now(),
-            };
-            app.ports().tester.test(target).await
+        Ok(credential) => {
+            let report = call(app, context, id, &connection, credential).await?;
+            match renewed(app, context, id, &connection, credential, &report).await? {
+                Some(again) => call(app, context, id, &connection, Some(again)).await?,
+                None => report,
+            }
         }
     };
     let now = app.now();
@@ -81,6 +48,90 @@ pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<Tes
     Ok(done.map(|_| report))
 }
 
+/// The credential and its version, when there is one to send; or why nothing is called.
+async fn readable(
+    app: &App,
+    context: &Context,
+    id: ConnectionId,
+    connection: &Connection,
+) -> Result<Result<Option<(CredentialId, i32)>, Unable>, Failure> {
+    let base_url = connection.effective_base_url();
+    let origins = connection.origins(&gate_of_late(app, context.actor.workspace).await?);
+    if let Some(unable) = unable(connection, origins.as_deref(), base_url.as_deref()) {
+        return Ok(Err(unable));
+    }
+    // What is not sent is not read.
+    let wanted = connection.credential.filter(|_| !connection.auth.parts().is_empty());
+    let Some(credential) = wanted else {
+        let missing = connection.oauth_client().map(|_| Unable { problem: None, message: oauth::not_connected() });
+        return Ok(missing.map_or(Ok(None), Err));
+    };
+    let stored = app.store().load::<Credential>(credential.0).await?.state;
+    if let Some(unusable) = unusable(connection, base_url.as_deref(), &stored, app.now()) {
+        return Ok(Err(unusable));
+    }
+    if connection.oauth_client().is_none() {
+        return Ok(Ok(Some((credential, stored.version))));
+    }
+    let standing = oauth::fresh(app, context, id, Because::Use, None).await?;
+    Ok(match (standing.fault(), &standing) {
+        (Some((_, words)), _) => Err(Unable { problem: None, message: words.to_owned() }),
+        (None, Fresh::Version(version)) => Ok(Some((credential, *version))),
+        (None, _) => Ok(None),
+    })
+}
+
+/// Another version, where the API has refused the access token and the provider gives a new one.
+async fn renewed(
+    app: &App,
+    context: &Context,
+    id: ConnectionId,
+    connection: &Connection,
+    credential: Option<(CredentialId, i32)>,
+    report: &TestReport,
+) -> Result<Option<(CredentialId, i32)>, Failure> {
+    let Some((credential, seen)) = credential else { return Ok(None) };
+    if report.status != Some(401) || connection.oauth_client().is_none() {
+        return Ok(None);
+    }
+    Ok(match oauth::fresh(app, context, id, Because::Refused, Some(seen)).await? {
+        Fresh::Version(version) if version != seen => Some((credential, version)),
+        _ => None,
+    })
+}
+
+async fn call(
+    app: &App,
+    context: &Context,
+    id: ConnectionId,
+    connection: &Connection,
+    credential: Option<(CredentialId, i32)>,
+) -> Result<TestReport, Failure> {
+    let base_url = connection.effective_base_url();
+    let mut secret = None;
+    if let Some((credential, version)) = credential {
+        let host = base_url.as_deref().and_then(host_of);
+        let value = oauth::reveal(app, context, id, (credential, version), "connection_test", host).await?;
+        secret = Some(TestSecret { credential, version, value });
+    }
+    let spec = app.spec_of(connection).await?;
+    let trace = traceparent(context.request.traceparent.as_deref(), context.correlation_id(), span(app));
+    let target = TestTarget {
+        workspace: context.actor.workspace,
+        connection: id,
+        base_url,
+        credential_base: connection.credential_base.clone(),
+        origins: connection.origins(&gate_of_late(app, context.actor.workspace).await?),
+        auth: connection.auth.clone(),
+        movable: connection.wanted.is_some(),
+        secret,
+        spec,
+        traceparent: Some(trace),
+        now: app.now(),
+    };
+    Ok(app.ports().tester.test(target).await)
+}
+
 /// Why nothing is called.
 struct Unable {
     /// One word for programs.
@@ -88,8 +139,8 @@ struct Unable {
     message: String,
 }
 
-fn unable(connection: &Connection, base_url: Option<&str>) -> Option<Unable> {
-    let blocked = base_url.and_then(|base| connection.approvals.blocks(base));
+fn unable(connection: &Connection, origins: Option<&[String]>, base_url: Option<&str>) -> Option<Unable> {
+    let blocked = base_url.and_then(|base| connection.closed(origins, base));
     let undecided = connection.undecided().map(|why| format!("It is not decided how to authenticate: {why}."));
     let message = blocked.map(|why| format!("Nothing is called: {why}.")).or(undecided)?;
     Some(Unable { problem: None, message })

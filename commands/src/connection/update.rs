@@ -1,7 +1,7 @@
 //! Changes of a connection's own fields.
 
 use domain::{
-    connection::{Connection, ConnectionCommand, ConnectionPatch},
+    connection::{AuthScheme, Connection, ConnectionCommand, ConnectionPatch},
     ids::ConnectionId,
 };
 
@@ -16,6 +16,9 @@ pub async fn update(
     mut patch: ConnectionPatch,
 ) -> Outcome<()> {
     check_address(app, "baseUrl", patch.base_url.as_deref())?;
+    if let Some(AuthScheme::Oauth2 { client }) = &patch.auth {
+        crate::oauth::check_client(app, client)?;
+    }
     if let Some(base) = &patch.base_url {
         patch.gate = gate(app, context.actor.workspace, &[Some(base)]).await?;
     }

@@ -20,6 +20,8 @@ use crate::{
 pub struct Started {
     pub id: ExecutionId,
     pub started_at: DateTime<Utc>,
+    /// Calls that need scopes which nobody has granted, in words.
+    pub warnings: Vec<String>,
 }
 
 /// `trigger` says what started it: `manual`, `chat`.
@@ -60,7 +62,8 @@ pub(crate) async fn stage_start(
         return Err(Rejection::invalid(faults).into());
     }
     let stored = store_value(app, context.actor.workspace, "execution.input", &input).await?;
-    let started = Started { id: app.new_id(), started_at: app.now() };
+    let warnings = workflow::lacking_grants(app, context.actor.workspace, &version).await?;
+    let started = Started { id: app.new_id(), started_at: app.now(), warnings };
     let command = ExecutionCommand::Start {
         workflow: WorkflowId(workflow.id),
         workflow_version: workflow.state.version,

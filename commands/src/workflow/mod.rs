@@ -16,7 +16,7 @@ use domain::{
     ids::WorkflowId,
     workflow::{Definition, Version},
 };
-pub(crate) use save::save;
+pub(crate) use save::{lacking_grants, save};
 use serde_json::Value;
 pub use update::{UpdateWorkflow, update};
 pub use validate::{Findings, validate};

@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use domain::{
-    connection::{AuthScheme, Connection, IngestionStatus, Sending, security},
+    connection::{AuthScheme, Connection, IngestionStatus, Needs, Sending, security},
     error::{Faults, FieldError, Rejection},
     ids::{ConnectionId, WorkspaceId},
     operation::SpecSummary,
-    workflow::{Bindings, Definition, Version, check},
+    workflow::{Binding, Bindings, Definition, Version, check},
 };
 use serde_json::Value;
 
@@ -110,6 +110,41 @@ fn count(definition: &Definition) -> u32 {
     count
 }
 
+/// Scopes that a call needs and a grant does not name, in words.
+pub(crate) fn lacking_scopes(connection: &Connection, needs: Option<&Needs>) -> Option<String> {
+    connection.oauth_client()?;
+    if connection.grant.is_none() {
+        return Some("nobody has authorized the connection yet: POST /api/v1/oauth/authorize".to_owned());
+    }
+    let lacking = connection.lacking_scopes(needs);
+    let words = || format!("the operation needs {}, which was not granted: connect again with it", lacking.join(", "));
+    (!lacking.is_empty()).then(words)
+}
+
+/// The same of a saved version, before it runs. Workflows without scopes cost a look at their bindings.
+pub(crate) async fn lacking_grants(
+    app: &App,
+    workspace: WorkspaceId,
+    version: &Version,
+) -> Result<Vec<String>, Failure> {
+    let wants = |binding: &Binding| binding.security.iter().flatten().flatten().any(|need| !need.scopes.is_empty());
+    if !version.bindings.values().any(wants) {
+        return Ok(Vec::new());
+    }
+    let Ok(definition) = Definition::parse(&version.definition) else { return Ok(Vec::new()) };
+    let mut words = Vec::new();
+    for (path, step, call) in definition.calls() {
+        let Some(binding) = version.bindings.get(&step.id).filter(|binding| wants(binding)) else { continue };
+        let loaded = app.store().load::<Connection>(call.connection_id.0).await?;
+        if loaded.workspace == Some(workspace.0)
+            && let Some(lacking) = lacking_scopes(&loaded.state, binding.security.as_ref())
+        {
+            words.push(format!("{path}: {lacking}."));
+        }
+    }
+    Ok(words)
+}
+
 /// Calls that need what their connection does not have.
 fn unauthorised(
     definition: &Definition,
@@ -131,7 +166,7 @@ fn unauthorised(
             Ok(Sending::Parts(_)) if connection.credential.is_none() => {
                 Some("the connection has no credential yet: store one before the workflow runs".to_owned())
             }
-            Ok(_) => None,
+            Ok(_) => lacking_scopes(connection, needs),
         };
         warnings.extend(lacking.map(|message| FieldError::new(format!("{path}.connectionId"), message)));
     }

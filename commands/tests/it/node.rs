@@ -6,11 +6,17 @@ use async_trait::async_trait;
 use commands::{
     App, Context, Settings,
     ports::{
-        AddressCheck, CertificateCheck, CertificateFacts, ConnectionTester, ConnectorTest, Connectors, Match, PlanAsk,
-        PlanFailure, PlanProposal, Planner, Ports, TestReport, TestTarget,
+        AddressCheck, CertificateCheck, CertificateFacts, ConnectionTester, ConnectorTest, Connectors, KnownProvider,
+        Match, OauthParty, OauthProviders, OauthTokens, PlanAsk, PlanFailure, PlanProposal, Planner, Ports, TestReport,
+        TestTarget,
     },
 };
-use domain::{connector::kind::ConnectorType, error::FieldError, ids::WorkspaceId};
+use domain::{
+    connector::kind::ConnectorType,
+    error::FieldError,
+    ids::WorkspaceId,
+    oauth::{Endpoints, Fault, FaultKind, OauthClient},
+};
 use event_store::{EventStore, Options};
 use secrecy::SecretString;
 use serde_json::{Map, Value};
@@ -80,6 +86,51 @@ impl Planner for Nobody {
     }
 }
 
+fn nowhere() -> Fault {
+    Fault::new(FaultKind::Unreachable, "is outside")
+}
+
+#[async_trait]
+impl OauthProviders for Nobody {
+    fn known(&self) -> Vec<KnownProvider> {
+        Vec::new()
+    }
+
+    async fn endpoints(&self, _: WorkspaceId, _: &OauthClient) -> Result<Endpoints, Fault> {
+        Err(nowhere())
+    }
+
+    fn authorization(
+        &self,
+        _: &Endpoints,
+        _: &str,
+        _: &[String],
+        _: &SecretString,
+        _: &str,
+    ) -> Result<(String, SecretString), Fault> {
+        Err(nowhere())
+    }
+
+    async fn exchange(
+        &self,
+        _: OauthParty<'_>,
+        _: &SecretString,
+        _: &SecretString,
+        _: &str,
+        _: Option<&str>,
+    ) -> Result<OauthTokens, Fault> {
+        Err(nowhere())
+    }
+
+    async fn refresh(&self, _: OauthParty<'_>, _: &SecretString) -> Result<OauthTokens, Fault> {
+        Err(nowhere())
+    }
+
+    async fn revoke(&self, _: OauthParty<'_>, _: &SecretString, _: Option<&SecretString>) -> Result<bool, Fault> {
+        Err(nowhere())
+    }
+}
+
 /// A node of an installation.
 pub async fn node(database: &Database) -> App {
     let pool = database.pool("apiq_writer").await;
@@ -92,6 +143,7 @@ pub async fn node(database: &Database) -> App {
         tester: Arc::new(Nobody),
         addresses: Arc::new(Nobody),
         certificates: Arc::new(Nobody),
+        oauth: Arc::new(Nobody),
         connectors: Arc::new(Nobody),
     };
     App::new(store, vault, Settings::default(), ports)

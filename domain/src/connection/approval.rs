@@ -256,8 +256,8 @@ pub(super) fn reject(state: &Connection, reason: Option<String>) -> Result<Vec<C
 }
 
 impl Connection {
-    /// The origins that documents of this connection may come from, as the workspace sees it now; `None`: every one.
-    pub fn document_origins(&self, gate: &Gate) -> Option<Vec<String>> {
+    /// The origins that this connection may call, as the organization sees it now; `None`: every one.
+    pub fn origins(&self, gate: &Gate) -> Option<Vec<String>> {
         let mut origins = match (self.approvals.allowed(), gate.required) {
             (Some(allowed), _) => allowed,
             (None, true) => called(&self.source, self.base_url.as_deref(), self.facts.as_ref()),
@@ -266,6 +266,16 @@ impl Connection {
         add(&mut origins, &gate.approved);
         origins.retain(|host| !self.approvals.waiting.contains(host) && !self.approvals.rejected.contains(host));
         Some(origins)
+    }
+
+    /// Why nothing is called there, in words. `origins` are those that may be called.
+    pub fn closed(&self, origins: Option<&[String]>, url: &str) -> Option<String> {
+        let open = |origins: &[String]| origin(url).is_some_and(|origin| origins.contains(&origin));
+        match origins {
+            Some(origins) if open(origins) => None,
+            Some(_) => Some(self.approvals.blocks(url).unwrap_or_else(|| "no admin has approved its host".to_owned())),
+            None => self.approvals.blocks(url),
+        }
     }
 
     /// What to know before trusting this host, in words.

@@ -6,11 +6,16 @@ use super::{
     resolve::{NamedValue, Wanted},
     template,
 };
-use crate::{error::Faults, operation::ParameterLocation};
+use crate::{error::Faults, oauth::OauthClient, operation::ParameterLocation};
 
 /// More than this many keys or headers are nobody's.
 const MAX_KEYS: usize = 10;
 const MAX_HEADERS: usize = 20;
+
+/// Names of the values in a credential of `oauth2`.
+pub const ACCESS_TOKEN: &str = "accessToken";
+pub const REFRESH_TOKEN: &str = "refreshToken";
+pub const CLIENT_SECRET: &str = "clientSecret";
 
 /// How requests are authorised; the values themselves are a credential.
 ///
@@ -39,6 +44,9 @@ pub enum AuthScheme {
     /// Schemes that the document declares; the credential is a JSON object of values by their names. Each call takes
     /// those that it needs.
     Document { schemes: Vec<NamedScheme> },
+    /// An access token of a provider, sent as a bearer token; the credential is a JSON object with `accessToken`, and
+    /// `refreshToken` and `clientSecret` where there are any.
+    Oauth2 { client: OauthClient },
     /// The document is to decide; see `connection.auth_resolved`.
     FromDocument { wanted: Wanted },
 }
@@ -106,6 +114,7 @@ impl AuthScheme {
             AuthScheme::Mtls => "mtls",
             AuthScheme::Custom { .. } => "custom",
             AuthScheme::Document { .. } => "document",
+            AuthScheme::Oauth2 { .. } => "oauth2",
             AuthScheme::FromDocument { wanted } => wanted.as_str(),
         }
     }
@@ -124,6 +133,9 @@ impl AuthScheme {
             AuthScheme::None | AuthScheme::FromDocument { .. } => Vec::new(),
             AuthScheme::Document { schemes } => {
                 schemes.iter().map(|s| Part { slot: Some(s.name.clone()), auth: s.auth.clone() }).collect()
+            }
+            AuthScheme::Oauth2 { .. } => {
+                vec![Part { slot: Some(ACCESS_TOKEN.to_owned()), auth: AuthScheme::Bearer }]
             }
             AuthScheme::ApiKeys { keys } => keys
                 .iter()
@@ -160,6 +172,7 @@ impl AuthScheme {
             AuthScheme::ApiKeys { keys } => check_keys(keys, faults),
             AuthScheme::Custom { headers } => check_headers(headers, faults),
             AuthScheme::FromDocument { wanted: Wanted::Schemes { values } } => check_values(values, faults),
+            AuthScheme::Oauth2 { client } => client.check(faults),
             _ => {}
         }
     }

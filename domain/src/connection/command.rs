@@ -3,10 +3,11 @@
 use chrono::{DateTime, Utc};
 
 use super::{
-    AuthScheme, Connection, ConnectionEvent, Gate, IngestionStatus, SpecChanges, SpecFacts, SpecSource, Wanted,
-    approval,
+    AuthScheme, Connection, ConnectionEvent, Gate, IngestionStatus, OauthCommand, SpecChanges, SpecFacts, SpecSource,
+    Wanted, approval,
     event::DocumentVia,
     health::{Change, Health},
+    oauth,
     schedule::LONGEST_INTERVAL,
 };
 use crate::{
@@ -114,6 +115,7 @@ pub enum ConnectionCommand {
         /// Where it goes.
         host: Option<String>,
     },
+    Oauth(OauthCommand),
     Delete,
 }
 
@@ -192,6 +194,7 @@ pub(super) fn decide(state: &Connection, command: ConnectionCommand) -> Result<V
         ReadCredential { credential, version, purpose, host } => {
             Ok(vec![ConnectionEvent::CredentialRead { credential_id: credential, version, purpose, host }])
         }
+        Oauth(command) => oauth::decide(state, command),
         Delete => Ok(vec![ConnectionEvent::Deleted {}]),
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     drift::SpecChange,
     event::events,
     ids::{CredentialId, ExecutionId, WorkflowId},
+    oauth::{Because, Dialect},
     operation::SpecProblem,
 };
 
@@ -204,6 +205,61 @@ events! {
             /// In words: what was seen.
             reason: String,
             changed_at: DateTime<Utc>,
+        },
+        "connection.oauth_granted" v "1" = OauthGranted {
+            /// For people.
+            provider: String,
+            #[serde(default)]
+            dialect: Dialect,
+            credential_id: CredentialId,
+            /// Of the credential: the one that holds the tokens.
+            version: i32,
+            scopes: Vec<String>,
+            /// Of the access token; absent: it does not say.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            expires_at: Option<DateTime<Utc>>,
+            /// A refresh token came with it.
+            refreshable: bool,
+            granted_at: DateTime<Utc>,
+        },
+        /// Until an outcome with this number is recorded, or the lease is over, nobody else does the same.
+        "connection.oauth_refresh_started" v "1" = OauthRefreshStarted {
+            number: u32,
+            because: Because,
+            executor: String,
+            lease_until: DateTime<Utc>,
+        },
+        "connection.oauth_refreshed" v "1" = OauthRefreshed {
+            number: u32,
+            version: i32,
+            scopes: Vec<String>,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            expires_at: Option<DateTime<Utc>>,
+            refreshable: bool,
+            /// The provider gave another refresh token.
+            rotated: bool,
+            refreshed_at: DateTime<Utc>,
+        },
+        /// For the moment: the grant may be good.
+        "connection.oauth_refresh_failed" v "1" = OauthRefreshFailed {
+            number: u32,
+            reason: String,
+            retry_at: DateTime<Utc>,
+        },
+        /// It is over: revoked at the provider, or ended without a way to renew it. The connection's health is
+        /// `credential_expired` from here on.
+        "connection.oauth_grant_expired" v "1" = OauthGrantExpired {
+            from: Health,
+            /// In words, with the next step.
+            reason: String,
+            expired_at: DateTime<Utc>,
+        },
+        /// Given back by a person.
+        "connection.oauth_revoked" v "1" = OauthRevoked {
+            /// What the provider did not do.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            note: Option<String>,
+            revoked_at: DateTime<Utc>,
         },
         "credential.read" v "1" = CredentialRead {
             credential_id: CredentialId,

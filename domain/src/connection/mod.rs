@@ -7,6 +7,9 @@ mod auth_tests;
 mod command;
 mod event;
 pub mod health;
+pub mod oauth;
+#[cfg(test)]
+mod oauth_tests;
 mod resolve;
 mod schedule;
 pub mod security;
@@ -15,16 +18,19 @@ pub mod template;
 mod tests;
 
 pub use approval::{Approval, Approvals, Gate, origin};
-pub use auth::{AuthScheme, Certificate, HeaderTemplate, KeyPlace, NamedScheme, Part};
+pub use auth::{
+    ACCESS_TOKEN, AuthScheme, CLIENT_SECRET, Certificate, HeaderTemplate, KeyPlace, NamedScheme, Part, REFRESH_TOKEN,
+};
 pub use command::{ConnectionCommand, ConnectionPatch};
 pub use event::{AffectedWorkflow, ConnectionEvent, DocumentVia, SpecChanges, SpecFacts};
 pub use health::{Health, Standing};
+pub use oauth::{Granted, OauthCommand};
 pub use resolve::{NamedValue, Shape, Wanted};
 pub use schedule::{LONGEST_INTERVAL, next_refresh};
 pub use security::{Needs, Sending, SpecSecurity};
 use serde::{Deserialize, Serialize};
 
-use crate::{aggregate::aggregate, ids::CredentialId, operation::SpecProblem};
+use crate::{aggregate::aggregate, ids::CredentialId, oauth::Grant, operation::SpecProblem};
 
 /// Where the document comes from.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -107,6 +113,9 @@ pub struct Connection {
     /// Origins that were in a private range when they were given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub private: Vec<String>,
+    /// Of `oauth2`: what the provider has granted, and how it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Grant>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -176,6 +185,7 @@ impl Connection {
 
     fn evolve(&mut self, event: ConnectionEvent) {
         self.approvals.evolve(&event);
+        oauth::evolve(&mut self.grant, &self.auth, &event);
         match event {
             ConnectionEvent::Created { name, description, source, base_url, auth, credential_id, .. } => {
                 self.created = true;
@@ -247,12 +257,21 @@ impl Connection {
                 self.standing = Standing { health: to, since: Some(changed_at), worked };
             }
             ConnectionEvent::Tested { ok, .. } => self.standing.worked |= ok,
+            ConnectionEvent::OauthGrantExpired { expired_at, .. } => {
+                self.standing =
+                    Standing { health: Health::CredentialExpired, since: Some(expired_at), ..self.standing };
+            }
             ConnectionEvent::DocumentsFetched { .. }
             | ConnectionEvent::HostApprovalRequired { .. }
             | ConnectionEvent::HostApprovalLifted { .. }
             | ConnectionEvent::ApprovalRequested { .. }
             | ConnectionEvent::HostApproved { .. }
             | ConnectionEvent::HostRejected { .. }
+            | ConnectionEvent::OauthGranted { .. }
+            | ConnectionEvent::OauthRefreshStarted { .. }
+            | ConnectionEvent::OauthRefreshed { .. }
+            | ConnectionEvent::OauthRefreshFailed { .. }
+            | ConnectionEvent::OauthRevoked { .. }
             | ConnectionEvent::CredentialRead { .. } => {}
         }
     }

@@ -82,19 +82,26 @@ pub fn needs(spec: &SpecSummary, operation: &Operation) -> Option<Needs> {
         None if spec.security.is_empty() => return None,
         None => &spec.security,
     };
-    let scheme = |name: &String| {
-        spec.security_schemes.iter().find(|s| s.name == *name).cloned().unwrap_or_else(|| unknown(name))
+    let scheme = |wanted: &SecurityRequirement| {
+        let known = spec.security_schemes.iter().find(|s| s.name == wanted.scheme).cloned();
+        SecurityScheme { scopes: wanted.scopes.clone(), ..known.unwrap_or_else(|| unknown(&wanted.scheme)) }
     };
     let alternative = |way: &SecurityRequirement| {
-        let names = std::iter::once(&way.scheme).chain(way.with.iter().map(|other| &other.scheme));
-        names.filter(|name| !name.is_empty()).map(scheme).collect()
+        std::iter::once(way).chain(&way.with).filter(|wanted| !wanted.scheme.is_empty()).map(scheme).collect()
     };
     Some(list.iter().map(alternative).collect())
 }
 
 /// Named, but not declared.
 fn unknown(name: &str) -> SecurityScheme {
-    SecurityScheme { name: name.to_owned(), kind: String::new(), scheme: None, location: None, parameter_name: None }
+    SecurityScheme {
+        name: name.to_owned(),
+        kind: String::new(),
+        scheme: None,
+        location: None,
+        parameter_name: None,
+        scopes: Vec::new(),
+    }
 }
 
 /// What goes on one call.

@@ -109,7 +109,8 @@ pub enum CredentialCommand {
 
 /// What a credential may hold: values of a connection's scheme, or free text (`secret`). Beside these it may be data for a
 /// type of connector, whose name its kind is then.
-pub const KINDS: [&str; 8] = ["api_key", "api_keys", "bearer", "basic", "mtls", "custom", "document", "secret"];
+pub const KINDS: [&str; 9] =
+    ["api_key", "api_keys", "bearer", "basic", "mtls", "custom", "document", "oauth2", "secret"];
 
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Credential {

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{Execution, ExecutionEvent, ExecutionStatus, StepError, StepStatus};
+use super::{Execution, ExecutionEvent, ExecutionStatus, StepError, StepRun, StepStatus};
 use crate::{
     call::CallFacts,
     error::{Code, Rejection},
@@ -56,6 +56,12 @@ pub enum ExecutionCommand {
         /// The credential the attempt will read: recorded with the attempt, before the plaintext exists.
         credential: Option<CredentialUse>,
         now: DateTime<Utc>,
+    },
+    /// Another read within an attempt that is under way: of an access token that was renewed. Nothing, when it is not.
+    ReadCredential {
+        key: String,
+        attempt: u32,
+        credential: CredentialUse,
     },
     CompleteStep {
         step: StepRef,
@@ -110,6 +116,20 @@ pub enum ExecutionCommand {
     },
 }
 
+fn read(credential: CredentialUse, key: String, attempt: u32) -> ExecutionEvent {
+    let CredentialUse { credential, version, connection, connector, purpose, host } = credential;
+    ExecutionEvent::CredentialRead {
+        credential_id: credential,
+        version,
+        connection_id: connection,
+        connector_id: connector,
+        purpose: purpose.to_owned(),
+        key,
+        attempt,
+        host,
+    }
+}
+
 pub(super) fn decide(state: &Execution, command: ExecutionCommand) -> Result<Vec<ExecutionEvent>, Rejection> {
     use ExecutionCommand::*;
     if let Start { workflow, workflow_version, definition_hash, input, trigger, correlation_id, traceparent, now } =
@@ -150,19 +170,15 @@ pub(super) fn decide(state: &Execution, command: ExecutionCommand) -> Result<Vec
                 lease_until,
                 started_at: now,
             }];
-            if let Some(CredentialUse { credential, version, connection, connector, purpose, host }) = credential {
-                events.push(ExecutionEvent::CredentialRead {
-                    credential_id: credential,
-                    version,
-                    connection_id: connection,
-                    connector_id: connector,
-                    purpose: purpose.to_owned(),
-                    key: step.key,
-                    attempt,
-                    host,
-                });
-            }
+            events.extend(credential.map(|credential| read(credential, step.key, attempt)));
             events
+        }
+        ReadCredential { key, attempt, credential } => {
+            let runs = |run: &StepRun| run.status == StepStatus::Running && run.attempt == attempt;
+            match state.steps.get(&key).is_some_and(runs) {
+                true => vec![read(credential, key, attempt)],
+                false => vec![],
+            }
         }
         CompleteStep { step, output, http_status, duration_ms, call, now } => {
             let attempt = attempt_of(state, &step.key);

@@ -94,7 +94,7 @@ pub fn public_name(event_type: &str) -> Option<&str> {
         "execution.cancelled" => Some("workflow.cancelled"),
         // A delivery about a delivery would never end; the others are inner matters.
         other
-            if ["delivery.", "reservation.", "session.", "access.", "document_cache."]
+            if ["delivery.", "reservation.", "session.", "access.", "document_cache.", "oauth."]
                 .iter()
                 .any(|p| other.starts_with(p)) =>
         {

@@ -89,6 +89,7 @@ fn check(history: &History) -> Vec<String> {
         "access" = domain::access::Access,
         "connection" = domain::connection::Connection,
         "connector" = domain::connector::Connector,
+        "oauth" = domain::oauth::OauthFlow,
         "document_cache" = domain::document_cache::DocumentCacheLog,
         "credential" = domain::credential::Credential,
         "workflow" = domain::workflow::Workflow,

@@ -82,7 +82,7 @@ pub(super) async fn target(
         credential = credential.or(connector.credential);
         config = connector.config.as_object().cloned().unwrap_or_default();
     }
-    let gate = connection::gate(app, workspace, &[]).await?;
+    let gate = connection::gate_of_late(app, workspace).await?;
     let origins = gate.required.then_some(gate.approved);
     let Some(id) = credential else { return Ok(Ok(ActionTarget { credential: None, config, origins })) };
     let loaded = app.store().load::<Credential>(id.0).await?;

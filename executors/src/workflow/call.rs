@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use commands::{App, Context, Failure, connection::same_origin};
+use commands::{
+    App, Context, Failure,
+    connection::{gate_of_late, same_origin},
+    oauth::{self, Fresh},
+};
 use domain::{
     call::CallFacts,
     connection::{
@@ -15,7 +19,8 @@ use domain::{
         CredentialUse, RenderedCall, StepError, StepRef,
         retry::{Failure as CallFailure, Verdict, verdict},
     },
-    ids::{CredentialId, WorkspaceId},
+    ids::{CredentialId, ExecutionId},
+    oauth::Because,
     workflow::{Definition, definition::Retry},
 };
 use integrations::egress::{EgressError, OutboundRequest, OutboundResponse, Scope};
@@ -23,7 +28,7 @@ use serde_json::{Value, json};
 use url::Url;
 use vault::{ReadReceipt, VaultError};
 
-use super::Executor;
+use super::{Executor, again};
 use crate::{
     authorise::{Opened, add_cookie, authorise},
     health::observation_of,
@@ -37,6 +42,7 @@ const MAX_ANSWER: u64 = 8 * 1024 * 1024;
 
 /// An attempt that is in the log and has not happened yet.
 pub(super) struct Attempt {
+    pub execution: ExecutionId,
     pub step: StepRef,
     pub attempt: u32,
     pub call: RenderedCall,
@@ -63,6 +69,8 @@ pub(super) struct Target {
     pub unmet: Option<String>,
     /// How the connection's calls went lately.
     pub standing: Standing,
+    /// Of `oauth2`: scopes that the call needs by the document's word and that were not granted.
+    pub grant: Option<Vec<String>>,
     /// The only origins that may be called, where an organization approves them.
     pub origins: Option<Vec<String>>,
 }
@@ -119,10 +127,11 @@ pub(super) fn error(code: &str, message: impl Into<String>) -> StepError {
 /// The connection as it is now. A credential goes to the connection's own origin only.
 pub(super) async fn target(
     app: &App,
-    workspace: WorkspaceId,
+    context: &Context,
     call: &RenderedCall,
     needs: Option<&Needs>,
 ) -> std::result::Result<std::result::Result<Target, StepError>, Failure> {
+    let workspace = context.actor.workspace;
     let loaded = app.store().load::<Connection>(call.connection_id.0).await?;
     let connection = loaded.state;
     if loaded.workspace != Some(workspace.0) || !connection.is_live() {
@@ -138,7 +147,8 @@ pub(super) async fn target(
     let Some(base_url) = base else {
         return Ok(Err(error("NO_BASE_URL", "The document names no absolute server: set the connection's baseUrl.")));
     };
-    if let Some(why) = connection.approvals.blocks(&base_url) {
+    let origins = connection.origins(&gate_of_late(app, workspace).await?);
+    if let Some(why) = connection.closed(origins.as_deref(), &base_url) {
         return Ok(Err(error("HOST_NOT_APPROVED", format!("Nothing is called: {why}."))));
     }
     let parts = match connection.sending(needs) {
@@ -150,17 +160,35 @@ pub(super) async fn target(
         Ok(Sending::Nothing) => Vec::new(),
         Ok(Sending::Parts(parts)) => parts,
     };
-    let (standing, origins) = (connection.standing, connection.approvals.allowed());
+    let standing = connection.standing;
     let unmet = (connection.auth == AuthScheme::None).then(|| needs.map(security::in_words)).flatten();
     let unmet = unmet.filter(|words| !words.is_empty());
     if parts.is_empty() {
-        return Ok(Ok(Target { base_url, parts, credential: None, unmet, standing, origins }));
+        return Ok(Ok(Target { base_url, parts, credential: None, unmet, standing, origins, grant: None }));
     }
     let Some(id) = connection.credential else {
-        return Ok(Err(error("CREDENTIAL_MISSING", "The connection has no credential: store one.")));
+        return Ok(Err(match connection.oauth_client() {
+            Some(_) => error("OAUTH_NOT_CONNECTED", oauth::not_connected()),
+            None => error("CREDENTIAL_MISSING", "The connection has no credential: store one."),
+        }));
     };
     if connection.credential_base.as_deref().is_none_or(|bound| !same_origin(bound, &base_url)) {
         return Ok(Err(error("CREDENTIAL_BOUND", BOUND)));
+    }
+    if connection.oauth_client().is_some() {
+        let lacking = connection.lacking_scopes(needs);
+        return Ok(match oauth::fresh(app, context, call.connection_id, Because::Use, None).await? {
+            Fresh::Version(version) => Ok(Target {
+                base_url,
+                parts,
+                credential: Some((id, version)),
+                unmet,
+                standing,
+                origins,
+                grant: Some(lacking),
+            }),
+            other => Err(other.fault().map_or_else(|| error("INTERNAL", ""), |(code, words)| error(code, words))),
+        });
     }
     let stored = app.store().load::<Credential>(id.0).await?.state;
     if !stored.is_live() {
@@ -173,7 +201,7 @@ pub(super) async fn target(
     if stored.is_expired(app.now()) {
         return Ok(Err(error("CREDENTIAL_EXPIRED", "The connection's credential has expired: store a new value.")));
     }
-    Ok(Ok(Target { base_url, parts, credential: Some((id, stored.version)), unmet, standing, origins }))
+    Ok(Ok(Target { base_url, parts, credential: Some((id, stored.version)), unmet, standing, origins, grant: None }))
 }
 
 pub(super) fn retry_of(definition: &Definition, step_id: &str) -> Retry {
@@ -200,7 +228,15 @@ async fn call(executor: &Executor, context: Context, attempt: &Attempt, facts: &
     let workspace = context.actor.workspace;
     let target = match &attempt.target {
         Ok(target) => target,
-        Err(error) => return Result::Failed { error: error.clone(), value: None, status: None, retry_at: None },
+        Err(error) => {
+            // A provider that does not answer just now may do so later.
+            let passes = error.code == "OAUTH_REFRESH_FAILED";
+            let retry_at = match passes.then(|| decide(executor, attempt, CallFailure::NotSent, None)) {
+                Some(Verdict::Retry(at)) => Some(at),
+                _ => None,
+            };
+            return Result::Failed { error: error.clone(), value: None, status: None, retry_at };
+        }
     };
     let mut secret: Option<Opened> = None;
     if let Some((credential, version)) = target.credential {
@@ -228,6 +264,12 @@ async fn call(executor: &Executor, context: Context, attempt: &Attempt, facts: &
     let started = std::time::Instant::now();
     let (result, seen) = match executor.egress.send(request).await {
         Ok(answer) => {
+            let answer = match target.grant {
+                Some(_) if again::is_refused(&answer) => {
+                    again::with_renewed(executor, &context, attempt, target, &answer).await.unwrap_or(answer)
+                }
+                _ => answer,
+            };
             *facts = Some(answer.complete(begun));
             let seen = Observation::of_status(answer.status, secret.is_some());
             (answered(executor, attempt, &answer), Some(seen))
@@ -243,7 +285,7 @@ async fn call(executor: &Executor, context: Context, attempt: &Attempt, facts: &
     result
 }
 
-fn request(
+pub(super) fn request(
     attempt: &Attempt,
     target: &Target,
     secret: Option<&Opened>,
@@ -347,6 +389,13 @@ fn answered(executor: &Executor, attempt: &Attempt, answer: &OutboundResponse) -
 fn refusal(status: u16, attempt: &Attempt) -> String {
     let Ok(target) = &attempt.target else { return ".".into() };
     match (status, target.credential, &target.unmet) {
+        (401 | 403, Some(_), _) if target.grant.as_ref().is_some_and(|lacking| !lacking.is_empty()) => {
+            let scopes = target.grant.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(", ");
+            format!(": the operation needs {scopes}, which was not granted. Connect again with more scopes.")
+        }
+        (401, Some(_), _) if target.grant.is_some() => {
+            ": the access token is not accepted, and a renewed one was not either. Connect again.".to_owned()
+        }
         (401, Some(_), _) => {
             ": the credential is not accepted. It is wrong, expired or revoked: store a new one.".to_owned()
         }

@@ -274,12 +274,13 @@ async fn begin(
         Rendered::Call(call) => {
             let binding = memory.pinned.bindings.get(&step.step_id);
             let needs = binding.and_then(|binding| binding.security.as_ref());
-            let target = call::target(app, memory.workspace, &call, needs).await?;
+            let target = call::target(app, &memory.context(&executor.liveness), &call, needs).await?;
             let credential = target.as_ref().ok().and_then(|target| target.reads(&call));
             let name = binding.and_then(|b| b.idempotency_header.clone()).unwrap_or_else(|| "Idempotency-Key".into());
             let idempotency = idempotency_key.clone().map(|key| (name, key));
             let step = step.clone();
             let attempt = Attempt {
+                execution: memory.id,
                 step,
                 attempt,
                 call,

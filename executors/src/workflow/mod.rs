@@ -1,6 +1,7 @@
 //! The workflow executor: folds an execution's stream, does what the interpreter says, appends what came of it.
 
 mod action;
+mod again;
 mod call;
 mod drive;
 mod run;

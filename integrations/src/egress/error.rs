@@ -135,6 +135,7 @@ impl EgressError {
                 | Self::BlockedScheme { .. }
                 | Self::BlockedAddress { .. }
                 | Self::BlockedPort { .. }
+                | Self::NotApproved { .. }
                 | Self::Busy { .. }
                 | Self::BreakerOpen { .. }
                 | Self::HeldBack { .. }

@@ -28,6 +28,7 @@ fn scheme(ctx: &Context<'_, '_>, name: &str, at: Id) -> Option<SecurityScheme> {
         scheme: None,
         location: None,
         parameter_name: None,
+        scopes: Vec::new(),
     };
     match kind {
         // 2.0 had a type of its own for it.

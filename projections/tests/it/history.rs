@@ -103,6 +103,7 @@ pub async fn write(log: &mut Log) -> History {
     };
     log.append(workspace.0, "api_key", key.0, vec![created, ApiKeyEvent::Revoked {}]).await;
     crate::vault_history::write(log, workspace).await;
+    crate::oauth_history::write(log, workspace).await;
     let (connection, deleted_connection, credential) = connections(log, workspace).await;
     let workflow = workflow(log, workspace).await;
     let (execution, running, unknown, failed) = executions(log, workspace, workflow, credential, connection).await;

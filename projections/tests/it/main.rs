@@ -5,6 +5,7 @@ mod history;
 mod isolation;
 mod lists;
 mod log;
+mod oauth_history;
 mod online;
 #[path = "../../../tests/support/postgres.rs"]
 mod postgres;

@@ -6,6 +6,8 @@ mod history;
 #[path = "../../../projections/tests/it/log.rs"]
 #[expect(dead_code, reason = "shared with the projections' tests, which use all of it")]
 mod log;
+#[path = "../../../projections/tests/it/oauth_history.rs"]
+mod oauth_history;
 #[path = "../../../tests/support/postgres.rs"]
 mod postgres;
 #[path = "../../../projections/tests/it/vault_history.rs"]

@@ -101,6 +101,14 @@ impl Client {
         Answer::read(format!("GET {path}"), response).await.ok()
     }
 
+    /// `None` when the server does not answer, because it dies meanwhile.
+    pub async fn try_post(&self, path: &str, body: Value) -> Option<Answer> {
+        let path = format!("/api/v1{path}");
+        let body = Some(("application/json".to_owned(), body.to_string().into_bytes()));
+        let response = self.request(Method::POST, &path, body).send().await.ok()?;
+        Answer::read(format!("POST {path}"), response).await.ok()
+    }
+
     fn request(&self, method: Method, path: &str, body: Option<(String, Vec<u8>)>) -> reqwest::RequestBuilder {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         for (name, value) in &self.headers {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::{
-    connection::{AuthScheme, Certificate, HeaderTemplate, KeyPlace, NamedValue, Shape, Wanted},
+    connection::{AuthScheme, CLIENT_SECRET, Certificate, HeaderTemplate, KeyPlace, NamedValue, Shape, Wanted},
     error::Faults,
     operation::ParameterLocation,
 };
@@ -11,6 +11,7 @@ use poem_openapi::{Enum, Object, types::ToJSON};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
+use super::client::ClientParts;
 use crate::types::Secret;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
@@ -26,7 +27,7 @@ pub enum AuthType {
     Custom,
     /// Schemes of the OpenAPI document, with a value for each by its name there.
     Document,
-    /// Not available in this version.
+    /// An access token that a provider gives once a person has agreed: see `POST /oauth/authorize`.
     Oauth2,
 }
 
@@ -42,6 +43,7 @@ impl AuthType {
             AuthScheme::Document { .. } | AuthScheme::FromDocument { wanted: Wanted::Schemes { .. } } => {
                 AuthType::Document
             }
+            AuthScheme::Oauth2 { .. } => AuthType::Oauth2,
             AuthScheme::FromDocument { wanted: Wanted::ApiKey { .. } | Wanted::Value } => AuthType::ApiKey,
             AuthScheme::FromDocument { wanted: Wanted::Token } => AuthType::Bearer,
         }
@@ -127,6 +129,22 @@ pub struct AuthConfig {
     secrets: Option<BTreeMap<String, Secret>>,
     /// `document`: a value for each scheme, by its name in the document's `securitySchemes`.
     schemes: Option<BTreeMap<String, SchemeValueBody>>,
+    /// `oauth2`: a provider that `GET /oauth/providers` lists; else give `issuer`, or `authorizationUrl` and `tokenUrl`.
+    provider: Option<String>,
+    /// `oauth2`: its metadata names the endpoints.
+    issuer: Option<String>,
+    /// `oauth2`.
+    authorization_url: Option<String>,
+    /// `oauth2`.
+    token_url: Option<String>,
+    /// `oauth2`: RFC 7009.
+    revocation_url: Option<String>,
+    /// `oauth2`: your own client; the installation's when absent.
+    client_id: Option<String>,
+    /// `oauth2`: of your own client.
+    client_secret: Option<Secret>,
+    /// `oauth2`: what is asked for; the provider's usual ones when absent.
+    scopes: Option<Vec<String>>,
 }
 
 /// Values alone, for a scheme that is there already.
@@ -142,6 +160,7 @@ pub struct Values {
     pub private_key: Option<Secret>,
     pub secrets: Option<BTreeMap<String, Secret>>,
     pub schemes: Option<BTreeMap<String, SchemeValueBody>>,
+    pub client_secret: Option<Secret>,
 }
 
 /// Scheme and credential that a client asks for. What `present` has and the client does not name stays.
@@ -153,17 +172,19 @@ pub fn read(
 ) -> (AuthScheme, Option<SecretString>) {
     let inferred = if *present == AuthScheme::None { config.inferred() } else { None };
     let wanted = auth_type.or(inferred).unwrap_or(AuthType::of(present));
-    if wanted == AuthType::Oauth2 {
-        let message = "is not available in this version; use none, api_key, bearer, basic, mtls, custom or document";
-        faults.add("authType", message);
-        return (AuthScheme::None, None);
-    }
     let is_key = wanted == AuthType::ApiKey;
     let shape = [
         ("in", config.location.is_some(), is_key && config.keys.is_none()),
         ("name", config.name.is_some(), is_key && config.keys.is_none()),
         ("headerName", config.header_name.is_some(), is_key && config.keys.is_none()),
         ("headers", config.headers.is_some(), wanted == AuthType::Custom),
+        ("provider", config.provider.is_some(), wanted == AuthType::Oauth2),
+        ("issuer", config.issuer.is_some(), wanted == AuthType::Oauth2),
+        ("authorizationUrl", config.authorization_url.is_some(), wanted == AuthType::Oauth2),
+        ("tokenUrl", config.token_url.is_some(), wanted == AuthType::Oauth2),
+        ("revocationUrl", config.revocation_url.is_some(), wanted == AuthType::Oauth2),
+        ("clientId", config.client_id.is_some(), wanted == AuthType::Oauth2),
+        ("scopes", config.scopes.is_some(), wanted == AuthType::Oauth2),
     ];
     for (field, _, _) in shape.iter().filter(|(_, given, fits)| *given && !fits) {
         let message = match is_key && *field != "headers" {
@@ -180,17 +201,53 @@ pub fn read(
         _ => scheme(wanted, &config, present),
     };
     let AuthConfig {
-        value, api_key, keys, token, username, password, certificate, private_key, secrets, schemes, ..
+        value,
+        api_key,
+        keys,
+        token,
+        username,
+        password,
+        certificate,
+        private_key,
+        secrets,
+        schemes,
+        client_secret,
+        ..
     } = config;
-    let values = Values { value, api_key, keys, token, username, password, certificate, private_key, secrets, schemes };
+    let values = Values {
+        value,
+        api_key,
+        keys,
+        token,
+        username,
+        password,
+        certificate,
+        private_key,
+        secrets,
+        schemes,
+        client_secret,
+    };
     let secret = values.into_secret(&auth, "authConfig.", faults);
     (auth, secret)
 }
 
 impl AuthConfig {
+    fn client(&self) -> ClientParts {
+        ClientParts {
+            provider: self.provider.clone(),
+            issuer: self.issuer.clone(),
+            authorization_url: self.authorization_url.clone(),
+            token_url: self.token_url.clone(),
+            revocation_url: self.revocation_url.clone(),
+            client_id: self.client_id.clone(),
+            scopes: self.scopes.clone(),
+        }
+    }
+
     /// What its fields are the fields of; nothing when there are none.
     fn inferred(&self) -> Option<AuthType> {
         let first = [
+            (self.provider.is_some() || self.issuer.is_some() || self.token_url.is_some(), AuthType::Oauth2),
             (self.schemes.is_some(), AuthType::Document),
             (self.headers.is_some() || self.secrets.is_some(), AuthType::Custom),
             (self.certificate.is_some() || self.private_key.is_some(), AuthType::Mtls),
@@ -215,7 +272,8 @@ fn name_of(wanted: AuthType) -> String {
 
 fn scheme(wanted: AuthType, config: &AuthConfig, present: &AuthScheme) -> AuthScheme {
     match wanted {
-        AuthType::None | AuthType::Oauth2 => AuthScheme::None,
+        AuthType::None => AuthScheme::None,
+        AuthType::Oauth2 => AuthScheme::Oauth2 { client: config.client().over(present) },
         AuthType::Bearer => AuthScheme::Bearer,
         AuthType::Basic => AuthScheme::Basic,
         AuthType::Mtls => AuthScheme::Mtls,
@@ -303,6 +361,7 @@ impl Values {
             ("privateKey", self.private_key.is_some()),
             ("secrets", self.secrets.is_some()),
             ("schemes", self.schemes.is_some()),
+            ("clientSecret", self.client_secret.is_some()),
         ];
         let fits: &[&str] = match auth {
             AuthScheme::None => &[],
@@ -311,6 +370,7 @@ impl Values {
             AuthScheme::Basic => &["username", "password"],
             AuthScheme::Mtls => &["certificate", "privateKey"],
             AuthScheme::Custom { .. } => &["secrets"],
+            AuthScheme::Oauth2 { .. } => &["clientSecret"],
             AuthScheme::Document { .. } | AuthScheme::FromDocument { wanted: Wanted::Schemes { .. } } => &["schemes"],
             AuthScheme::FromDocument { .. } => &["value", "apiKey", "token"],
         };
@@ -327,6 +387,10 @@ impl Values {
             AuthScheme::Basic => joined(self.username.as_deref(), self.password.as_ref(), path, faults),
             AuthScheme::Mtls => pair(self.certificate, self.private_key, path, faults),
             AuthScheme::Custom { .. } => Some(json(&exposed(&self.secrets?))),
+            AuthScheme::Oauth2 { .. } => {
+                let secret = self.client_secret?;
+                Some(json(&BTreeMap::from([(CLIENT_SECRET, secret.0.expose_secret())])))
+            }
         }
     }
 
@@ -421,48 +485,4 @@ fn exposed(secrets: &BTreeMap<String, Secret>) -> BTreeMap<&str, &str> {
 /// Maps and structs of texts always make JSON.
 fn json(value: &impl Serialize) -> SecretString {
     serde_json::to_string(value).unwrap_or_default().into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(text: &str) -> AuthConfig {
-        crate::body::decode(text.as_bytes()).unwrap()
-    }
-
-    fn of(wanted: AuthType, text: &str, present: &AuthScheme) -> (AuthScheme, Option<String>, Vec<String>) {
-        let mut faults = Faults::default();
-        let (auth, secret) = read(Some(wanted), config(text), present, &mut faults);
-        let secret = secret.map(|secret| secret.expose_secret().to_owned());
-        (auth, secret, faults.0.into_iter().map(|fault| fault.field).collect())
-    }
-
-    #[test]
-    fn several_keys_are_stored_together() {
-        let text = r#"{"keys":[{"in":"query","name":"app","value":"one"},{"name":"X-Key","value":"two"}]}"#;
-        let (auth, secret, faults) = of(AuthType::ApiKey, text, &AuthScheme::None);
-        assert!(faults.is_empty());
-        assert_eq!(auth.slots(), ["query app", "header x-key"]);
-        assert_eq!(secret.unwrap(), r#"{"header x-key":"two","query app":"one"}"#);
-        let half = r#"{"name":"n","keys":[{"name":"a","value":"one"},{"name":"b"}]}"#;
-        assert_eq!(of(AuthType::ApiKey, half, &AuthScheme::None).2, ["authConfig.name", "authConfig.keys[1].value"]);
-        let later = r#"{"keys":[{"name":"a"},{"name":"b"}]}"#;
-        assert_eq!(of(AuthType::ApiKey, later, &AuthScheme::None).1, None);
-    }
-
-    #[test]
-    fn certificates_and_templates_take_their_own_values() {
-        let (auth, secret, _) = of(AuthType::Mtls, r#"{"certificate":"C","privateKey":"K"}"#, &AuthScheme::None);
-        assert_eq!((auth, secret.unwrap().as_str()), (AuthScheme::Mtls, r#"{"certificate":"C","privateKey":"K"}"#));
-        assert_eq!(of(AuthType::Mtls, r#"{"certificate":"C"}"#, &AuthScheme::None).2, ["authConfig.privateKey"]);
-        let text = r#"{"headers":{"X-A":"k={{ secret.K }}"},"secrets":{"K":"one"}}"#;
-        let (custom, secret, _) = of(AuthType::Custom, text, &AuthScheme::None);
-        assert_eq!((custom.slots(), secret.unwrap().as_str()), (vec!["K".to_owned()], r#"{"K":"one"}"#));
-        let (kept, secret, _) = of(AuthType::Custom, r#"{"secrets":{"K":"two"}}"#, &custom);
-        assert_eq!((kept, secret.unwrap().as_str()), (custom, r#"{"K":"two"}"#));
-        let wrong = r#"{"headers":{},"token":"t","secrets":{}}"#;
-        let expected = ["authConfig.headers", "authConfig.token", "authConfig.secrets"];
-        assert_eq!(of(AuthType::Basic, wrong, &AuthScheme::None).2, expected);
-    }
 }

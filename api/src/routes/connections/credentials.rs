@@ -50,6 +50,8 @@ struct CredentialValueBody {
     secrets: Option<BTreeMap<String, Secret>>,
     /// `document`: a value for each of the connection's schemes.
     schemes: Option<BTreeMap<String, SchemeValueBody>>,
+    /// `oauth2`: of the connection's own client.
+    client_secret: Option<Secret>,
 }
 
 #[derive(Debug, Object)]
@@ -68,9 +70,19 @@ struct ConnectionCredentialsJson {
 
 impl CredentialValueBody {
     fn into_secret(self, auth: &AuthScheme) -> Result<SecretString, Problem> {
-        let Self { value, api_key, keys, token, username, password, certificate, private_key, secrets, schemes } = self;
-        let values =
-            Values { value, api_key, keys, token, username, password, certificate, private_key, secrets, schemes };
+        let values = Values {
+            value: self.value,
+            api_key: self.api_key,
+            keys: self.keys,
+            token: self.token,
+            username: self.username,
+            password: self.password,
+            certificate: self.certificate,
+            private_key: self.private_key,
+            secrets: self.secrets,
+            schemes: self.schemes,
+            client_secret: self.client_secret,
+        };
         let mut faults = Faults::default();
         if *auth == AuthScheme::None {
             return Err(Problem::field("credentials", "this connection's authType is none; change it first"));
@@ -89,6 +101,7 @@ fn wanted(auth: &AuthScheme) -> &'static str {
         AuthScheme::Mtls => "certificate",
         AuthScheme::Custom { .. } => "secrets",
         AuthScheme::Document { .. } => "schemes",
+        AuthScheme::Oauth2 { .. } => "clientSecret",
         _ => "value",
     }
 }

@@ -169,7 +169,7 @@ mod tests {
         let text = r#"{"name":"a","authType":"oauth2","spec":7,"specUrl":"https://a","documentationUrl":"https://b",
             "authConfig":{"token":"t","username":"u"}}"#;
         let problem = body(text).into_command().unwrap_err();
-        assert_eq!(fields(problem), ["documentationUrl", "spec", "authType"]);
+        assert_eq!(fields(problem), ["documentationUrl", "spec", "authConfig.token", "authConfig.username"]);
         let text = r#"{"name":"a","authConfig":{"token":"t","username":"u"}}"#;
         assert_eq!(fields(body(text).into_command().unwrap_err()), ["authConfig.token", "authConfig.password"]);
         let text = r#"{"name":"a","authType":"basic","authConfig":{"username":"u"}}"#;

@@ -1,6 +1,9 @@
 //! Connections: authenticated instances of APIs, with or without an OpenAPI document.
 
 mod auth;
+#[cfg(test)]
+mod auth_tests;
+mod client;
 mod credentials;
 mod input;
 mod spec;
@@ -9,6 +12,7 @@ mod upload;
 mod view;
 
 pub use auth::joined;
+pub use client::ClientParts;
 use commands::connection as use_cases;
 pub use credentials::ConnectionCredentialsApi;
 use domain::{error::Code, event::LogPosition, ids::ConnectionId, policy::Permission};

@@ -8,7 +8,14 @@ use poem_openapi::Object;
 use projections::{ConnectionView, LastTest, ObservedLimit};
 
 use super::spec_view::{AffectedWorkflowJson, SpecChangeJson};
-use crate::{pagination::Pagination, routes::name_of, types::Time};
+use crate::{
+    pagination::Pagination,
+    routes::{
+        name_of,
+        oauth::{OauthJson, oauth_of},
+    },
+    types::Time,
+};
 
 /// A place in the document and what is wrong there.
 #[derive(Debug, Object)]
@@ -204,7 +211,7 @@ pub struct ConnectionJson {
     pub spec_source: String,
     pub spec: Option<SpecJson>,
     pub changes: Option<ChangesJson>,
-    /// `none`, `api_key`, `bearer`, `basic`, `mtls`, `custom` or `document`.
+    /// `none`, `api_key`, `bearer`, `basic`, `mtls`, `custom`, `document` or `oauth2`.
     pub auth_type: String,
     /// Why it is not decided how requests are authenticated, when that is left to the document.
     pub auth_note: Option<String>,
@@ -216,6 +223,8 @@ pub struct ConnectionJson {
     pub auth_places: Option<Vec<AuthPlaceJson>>,
     /// For `custom`: the headers' names and the secrets that fill them.
     pub auth_headers: Option<Vec<AuthHeaderJson>>,
+    /// Of `oauth2`: its client, and what was granted.
+    pub oauth: Option<OauthJson>,
     pub credential_id: Option<String>,
     /// What to know before trusting this host.
     pub risks: Vec<String>,
@@ -257,6 +266,7 @@ impl From<ConnectionView> for ConnectionJson {
     fn from(view: ConnectionView) -> Self {
         let security_schemes = schemes(&view);
         let auth_note = note(&view);
+        let oauth = oauth_of(&view);
         let (source, url) = match view.source {
             SpecSource::Url { url } => ("url", Some(url)),
             SpecSource::Upload { .. } => ("upload", None),
@@ -307,6 +317,7 @@ impl From<ConnectionView> for ConnectionJson {
             auth_place,
             auth_places,
             auth_headers: headers(&view.auth),
+            oauth,
             credential_id: view.credential_id.map(|id| id.to_string()),
             risks: view.risks,
             approval: view.approvals.state().as_str().to_owned(),

@@ -80,14 +80,16 @@ pub async fn answer<P>(
     wait: WaitQuery,
 ) -> Result<Either<Answer<ExecutionJson>, Answer<ExecutionStartedJson, 202>>, Problem> {
     permit.wrote(done.at);
-    let Started { id, started_at } = done.value;
+    let Started { id, started_at, warnings } = done.value;
+    let said = |what: &str| std::iter::once(what.to_owned()).chain(warnings.clone()).collect::<Vec<_>>().join(" ");
     if let WaitQuery(Some(limit)) = wait
         && commands::execution::wait(permit.app(), id, limit).await?
         && let Some(json) = finished(permit, id).await?
     {
-        return Ok(Either::Usual(Answer::new(json).at(done.at)));
+        let answer = Answer::new(json).at(done.at);
+        return Ok(Either::Usual(if warnings.is_empty() { answer } else { answer.message(said("Done.")) }));
     }
-    let answer = Answer::new(started(id, workflow, started_at)).message("Workflow execution started.");
+    let answer = Answer::new(started(id, workflow, started_at)).message(said("Workflow execution started."));
     Ok(Either::Else(answer.at(done.at)))
 }
 
