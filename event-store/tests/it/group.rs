@@ -263,6 +263,12 @@ async fn a_broken_session_and_a_checkpoint_set_by_hand_are_survived() {
     // Whose session the server has ended works on until it notices: that its checkpoint does not count is what is sure.
     book.overlaps.store(0, Ordering::SeqCst);
     book.check(&aggregates, 2);
+    // A checkpoint that was never written could not be set back.
+    let end = store.health().await.unwrap().end;
+    for partition in 0..3 {
+        let name = format!("work/{partition}");
+        until("checkpoints follow", async || checkpoint(store.pool(), &name).await.unwrap() == end).await;
+    }
     // Set back by hand: the member notices when it writes, and begins again from there.
     let before = book.handled.load(Ordering::SeqCst);
     owner.execute("update log.checkpoints set transaction_id = '0', position = 0, generation = 0").await.unwrap();
