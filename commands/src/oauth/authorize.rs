@@ -68,6 +68,7 @@ pub async fn authorize(app: &App, context: &Context, input: Authorize) -> Outcom
         endpoints: endpoints.clone(),
         scopes: scopes.clone(),
         redirect_uri: redirect_uri.clone(),
+        target: state.origin(),
         state_hash: state_token.hash,
         link_hash: link_token.hash,
         browser_hash: browser_token.hash,

@@ -11,6 +11,7 @@ mod fresh;
 mod revoke;
 mod token;
 mod tokens;
+mod turns;
 
 pub use authorize::{Authorize, Begun, Opened, authorize, open_link};
 pub use callback::{Callback, Connected, callback, flow_of};
@@ -20,10 +21,11 @@ use domain::{
     error::{Code, Rejection},
     oauth::{Fault, FaultKind},
 };
-pub use fresh::{Fresh, Renewals, fresh, not_connected, renew_due};
+pub use fresh::{Fresh, fresh, not_connected, renew_due};
 pub use revoke::{Revoked, revoke};
 pub use token::{Token, token};
 pub use tokens::reveal;
+pub use turns::{Renewals, settle};
 
 use crate::{App, Failure, ports::KnownProvider};
 

@@ -28,6 +28,9 @@ events! {
             endpoints: Endpoints,
             scopes: Vec<String>,
             redirect_uri: String,
+            /// The origin that the tokens are for: the connection's, as the person sees it who agrees.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            target: Option<String>,
             /// SHA-256, hex.
             state_hash: String,
             link_hash: String,
@@ -55,6 +58,7 @@ pub struct Start {
     pub endpoints: Endpoints,
     pub scopes: Vec<String>,
     pub redirect_uri: String,
+    pub target: Option<String>,
     pub state_hash: String,
     pub link_hash: String,
     pub browser_hash: String,
@@ -96,6 +100,8 @@ pub struct OauthFlow {
     pub endpoints: Endpoints,
     pub scopes: Vec<String>,
     pub redirect_uri: String,
+    #[serde(default)]
+    pub target: Option<String>,
     pub state_hash: String,
     pub link_hash: String,
     pub browser_hash: String,
@@ -117,6 +123,7 @@ impl OauthFlow {
                 endpoints,
                 scopes,
                 redirect_uri,
+                target,
                 state_hash,
                 link_hash,
                 browser_hash,
@@ -131,6 +138,7 @@ impl OauthFlow {
                     endpoints,
                     scopes,
                     redirect_uri,
+                    target,
                     state_hash,
                     link_hash,
                     browser_hash,
@@ -209,6 +217,7 @@ fn started(start: Start) -> OauthFlowEvent {
         endpoints: start.endpoints,
         scopes: start.scopes,
         redirect_uri: start.redirect_uri,
+        target: start.target,
         state_hash: start.state_hash,
         link_hash: start.link_hash,
         browser_hash: start.browser_hash,
@@ -243,6 +252,7 @@ mod tests {
             endpoints: Endpoints::default(),
             scopes: vec!["a".into()],
             redirect_uri: "https://apiq.test/api/v1/oauth/callback/p".into(),
+            target: Some("https://api.test".into()),
             state_hash: "s1".into(),
             link_hash: "l1".into(),
             browser_hash: "b1".into(),
