@@ -123,7 +123,11 @@ fn late_tokens_are_taken_while_nobody_else_has_renewed() {
     let mut state = connected();
     run(&mut state, begin(Because::Use, None, 3_590));
     run(&mut state, begin(Because::Use, None, 3_621));
-    assert_eq!(run(&mut state, refreshed(1, 2, 3_622)).len(), 1, "the second is at it, with a refresh token that is used up");
+    assert_eq!(
+        run(&mut state, refreshed(1, 2, 3_622)).len(),
+        1,
+        "the second is at it, with a refresh token that is used up"
+    );
     // What comes of the second is moot.
     assert!(run(&mut state, lose(Some(2), 3_623)).is_empty());
     assert!(run(&mut state, OauthCommand::FailRefresh { number: 2, reason: "x".into(), now: at(3_623) }).is_empty());

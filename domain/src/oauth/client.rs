@@ -84,7 +84,10 @@ impl OauthClient {
                 // Else one provider's codes would go to another's endpoint.
                 let both = [("authorizationUrl", &self.authorization_url), ("tokenUrl", &self.token_url)];
                 for (field, _) in both.iter().filter(|(_, url)| url.is_some()) {
-                    faults.add(format!("authConfig.{field}"), "is what the issuer's metadata says: give one or the other");
+                    faults.add(
+                        format!("authConfig.{field}"),
+                        "is what the issuer's metadata says: give one or the other",
+                    );
                 }
             }
             None if !own => {

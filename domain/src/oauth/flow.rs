@@ -163,6 +163,28 @@ impl OauthFlow {
     }
 }
 
+impl OauthFlow {
+    /// May this link be opened?
+    pub fn check_link(&self, link_hash: &str, now: DateTime<Utc>) -> Result<(), Rejection> {
+        match () {
+            () if self.connection.is_none() || !equal(link_hash, &self.link_hash) => Err(unknown()),
+            () if self.opened || self.used => Err(refused("This link was opened before; begin again.")),
+            () => self.check_time(now),
+        }
+    }
+
+    fn check_time(&self, now: DateTime<Utc>) -> Result<(), Rejection> {
+        match self.expires_at.is_none_or(|at| at <= now) {
+            true => Err(refused("This took longer than ten minutes; begin again.")),
+            false => Ok(()),
+        }
+    }
+}
+
+fn unknown() -> Rejection {
+    refused("This authorization is not known here; begin again.")
+}
+
 fn refused(message: &str) -> Rejection {
     Rejection::new(Code::Oauth2Error, message)
 }
@@ -173,24 +195,19 @@ fn equal(a: &str, b: &str) -> bool {
 }
 
 fn decide(state: &OauthFlow, command: OauthFlowCommand) -> Result<Vec<OauthFlowEvent>, Rejection> {
-    let unknown = || refused("This authorization is not known here; begin again.");
-    let is_late = |now| state.expires_at.is_none_or(|at| at <= now);
     match command {
         OauthFlowCommand::Start(_) if state.connection.is_some() => {
             Err(Rejection::new(Code::Conflict, "This authorization has begun already."))
         }
         OauthFlowCommand::Start(start) => Ok(vec![started(*start)]),
         _ if state.connection.is_none() => Err(unknown()),
-        OauthFlowCommand::OpenLink { link_hash, .. } if !equal(&link_hash, &state.link_hash) => Err(unknown()),
         OauthFlowCommand::UseState { state_hash, .. } if !equal(&state_hash, &state.state_hash) => Err(unknown()),
-        OauthFlowCommand::OpenLink { .. } if state.opened || state.used => {
-            Err(refused("This link was opened before; begin again."))
-        }
-        OauthFlowCommand::OpenLink { now, .. } | OauthFlowCommand::UseState { now, .. } if is_late(now) => {
-            Err(refused("This took longer than ten minutes; begin again."))
-        }
-        OauthFlowCommand::OpenLink { browser_hash, state_hash, verifier, .. } => {
+        OauthFlowCommand::OpenLink { link_hash, browser_hash, state_hash, verifier, now } => {
+            state.check_link(&link_hash, now)?;
             Ok(vec![OauthFlowEvent::LinkOpened { browser_hash, state_hash, verifier }])
+        }
+        OauthFlowCommand::UseState { now, .. } if state.check_time(now).is_err() => {
+            state.check_time(now).map(|()| Vec::new())
         }
         OauthFlowCommand::UseState { .. } if state.used => {
             Err(refused("This answer was taken before; it is good once. Begin again."))

@@ -11,7 +11,8 @@ use commands::{
 use domain::{
     call::CallFacts,
     connection::{
-        AuthScheme, BOUND, Connection, Needs, OTHER_KIND, Part, Sending, Standing, health::Observation, host_of, security,
+        AuthScheme, BOUND, Connection, Needs, OTHER_KIND, Part, Sending, Standing, health::Observation, host_of,
+        security,
     },
     credential::Credential,
     event::LogPosition,
