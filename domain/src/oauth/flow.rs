@@ -169,16 +169,18 @@ impl OauthFlow {
         match () {
             () if self.connection.is_none() || !equal(link_hash, &self.link_hash) => Err(unknown()),
             () if self.opened || self.used => Err(refused("This link was opened before; begin again.")),
-            () => self.check_time(now),
+            () if self.is_late(now) => Err(late()),
+            () => Ok(()),
         }
     }
 
-    fn check_time(&self, now: DateTime<Utc>) -> Result<(), Rejection> {
-        match self.expires_at.is_none_or(|at| at <= now) {
-            true => Err(refused("This took longer than ten minutes; begin again.")),
-            false => Ok(()),
-        }
+    fn is_late(&self, now: DateTime<Utc>) -> bool {
+        self.expires_at.is_none_or(|at| at <= now)
     }
+}
+
+fn late() -> Rejection {
+    refused("This took longer than ten minutes; begin again.")
 }
 
 fn unknown() -> Rejection {
@@ -206,9 +208,7 @@ fn decide(state: &OauthFlow, command: OauthFlowCommand) -> Result<Vec<OauthFlowE
             state.check_link(&link_hash, now)?;
             Ok(vec![OauthFlowEvent::LinkOpened { browser_hash, state_hash, verifier }])
         }
-        OauthFlowCommand::UseState { now, .. } if state.check_time(now).is_err() => {
-            state.check_time(now).map(|()| Vec::new())
-        }
+        OauthFlowCommand::UseState { now, .. } if state.is_late(now) => Err(late()),
         OauthFlowCommand::UseState { .. } if state.used => {
             Err(refused("This answer was taken before; it is good once. Begin again."))
         }
