@@ -76,6 +76,7 @@ async fn another_client_or_kind_gets_no_secret() {
     // Another token endpoint, and the secret that is stored.
     let moved = json!({
         "authorizationUrl": format!("{}/authorize", fake.url()), "tokenUrl": format!("{}/token", evil.url()),
+        "clientId": "apiq",
     });
     client.patch(&path, json!({ "authConfig": moved })).await.data(200);
     let way = Way::begin(client, &connection).await;
@@ -101,7 +102,7 @@ async fn another_client_or_kind_gets_no_secret() {
     }
     assert_eq!(fake.stub.seen_at("POST /token").len(), 1);
     // An issuer vouches for its own endpoints only.
-    let mixed = json!({ "issuer": fake.url(), "tokenUrl": format!("{}/token", evil.url()) });
+    let mixed = json!({ "issuer": fake.url(), "tokenUrl": format!("{}/token", evil.url()), "clientId": "apiq" });
     client.patch(&path, json!({ "authConfig": mixed })).await.names(&["authConfig.tokenUrl"]);
 
     // As another kind of credential nothing of it is sent.
