@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use domain::{
+    call::without_secret,
     connection::{AuthScheme, Certificate, HeaderTemplate, Part, template},
     ids::CredentialId,
     operation::ParameterLocation,
@@ -37,6 +38,10 @@ pub(crate) fn authorise(
     opened: &Opened,
 ) -> Result<OutboundRequest, Unusable> {
     let whole = opened.value.expose_secret();
+    // Some APIs take the key in the path, and their users write it there.
+    if without_secret(&request.url, whole) != request.url {
+        request = request.credential_in_url();
+    }
     let mut several: Option<BTreeMap<String, String>> = None;
     for part in parts {
         request = match &part.slot {
@@ -69,7 +74,7 @@ fn put(
                 url.query_pairs_mut().append_pair(name, value);
                 request.url = url.into();
             }
-            request
+            request.credential_in_url()
         }
         AuthScheme::ApiKey { location: ParameterLocation::Cookie, name } => add_cookie(request, name, value),
         AuthScheme::ApiKey { name, .. } => request.sensitive_header(name.as_str(), value.to_owned()),
@@ -145,6 +150,10 @@ mod tests {
         let of = |auth: AuthScheme| sent(request(), &auth, "s3 &").unwrap();
         assert_eq!(header(&of(AuthScheme::Bearer), "authorization"), Some("Bearer s3 &"));
         assert_eq!(of(key(ParameterLocation::Query)).url, "https://api.test/x?a=1&k=s3+%26");
+        assert!(of(key(ParameterLocation::Query)).credential_in_url && !of(AuthScheme::Bearer).credential_in_url);
+        let in_path =
+            sent(OutboundRequest::get("https://api.test/bot12%3Aab/x"), &AuthScheme::Bearer, "12:ab").unwrap();
+        assert!(in_path.credential_in_url, "no redirect takes it elsewhere");
         assert_eq!(header(&of(key(ParameterLocation::Header)), "k"), Some("s3 &"));
         let with_cookie = sent(add_cookie(request(), "a", "b"), &key(ParameterLocation::Cookie), "s3 &").unwrap();
         assert_eq!(header(&with_cookie, "cookie"), Some("a=b; k=s3 &"));

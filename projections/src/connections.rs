@@ -202,6 +202,9 @@ impl View for Connections {
             "connection.oauth_grant_expired",
             "connection.oauth_revoked",
             "connection.deleted",
+            // In the connection's own stream: they count in the version, whatever becomes of test and ingestion.
+            "connection.documents_fetched",
+            "credential.read",
             // What the called API said of its limit.
             "execution.step_completed",
             "execution.step_failed",

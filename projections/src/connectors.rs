@@ -95,6 +95,8 @@ impl View for Connectors {
             "connector.disabled",
             "connector.tested",
             "connector.deleted",
+            // In the connector's own stream before a test: it counts in the version.
+            "credential.read",
         ]
     }
 

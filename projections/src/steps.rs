@@ -184,7 +184,8 @@ pub(crate) fn fold(step: &mut ExecutionStepView, event: &ExecutionEvent, recorde
         ExecutionEvent::StepOutcomeUnknown { attempt, reason, call, .. } => {
             let error = StepError { code: "OUTCOME_UNKNOWN".to_owned(), message: reason.clone() };
             if let Some(tried) = tried(step, *attempt) {
-                tried.call = call.clone();
+                // A failed one may turn out so later: what is known of its call stays.
+                tried.call = call.clone().or(tried.call.take());
                 tried.status = AttemptStatus::OutcomeUnknown;
                 tried.ended_at = Some(recorded_at);
                 tried.error = Some(error.clone());

@@ -275,7 +275,7 @@ pub(crate) fn columns() -> Vec<(&'static str, &'static [&'static str])> {
 
 /// Event types that no view but the audit log shows.
 #[cfg(test)]
-const ONLY_AUDITED: [&str; 24] = [
+const ONLY_AUDITED: [&str; 23] = [
     "organization.created",
     "organization.settings_changed",
     "workspace.hosts_approved",
@@ -292,7 +292,6 @@ const ONLY_AUDITED: [&str; 24] = [
     "session.revoked",
     "user.login_failed",
     "access.denied",
-    "connection.documents_fetched",
     "document_cache.listed",
     "document_cache.purged",
     "oauth.authorization_started",

@@ -232,6 +232,16 @@ async fn limits_refusals_and_unknown_outcomes() {
     let unknown = run(say(), quick()).await;
     assert_eq!(unknown["status"], "outcome_unknown", "{unknown}");
     assert_eq!(stub.seen_at("POST /chat.postMessage").len(), before + 1, "never sent again");
+    // So does what failed there and may have been done before; a redirect is neither done nor followed.
+    stub.script("POST /chat.postMessage", [Reply::json(200, &json!({ "ok": false, "error": "internal_error" }))]);
+    let unknown = run(say(), quick()).await;
+    assert_eq!(unknown["status"], "outcome_unknown", "{unknown}");
+    assert!(of(&unknown, "a")["error"]["message"].as_str().unwrap().contains("internal_error"), "{unknown}");
+    let elsewhere = format!("{}/other", stub.url());
+    stub.script("POST /v1/customers", [Reply::json(302, &json!({})).with("location", &elsewhere)]);
+    let moved = run(pay(), quick()).await;
+    assert_eq!((&moved["status"], &moved["error"]["code"]), (&json!("failed"), &json!("HTTP_302")), "{moved}");
+    assert!(stub.seen_at("POST /other").is_empty() && stub.seen_at("GET /other").is_empty());
     let update = step("a", "slack", "update_message", &slack, json!({ "channel": "C", "ts": "1", "text": "t" }));
     stub.script("POST /chat.update", [Reply::Close]);
     assert_eq!(run(update, quick()).await["status"], "completed", "done twice it is as if done once");
@@ -307,12 +317,19 @@ async fn what_is_switched_off_or_gone_fails_its_steps_clearly() {
         (json!({ "url": "http://127.0.0.1:9/x", "header": "a" }), "CREDENTIAL_BOUND"),
         (json!({ "url": "//evil.example.com", "header": "a" }), "BAD_URL"),
         (json!({ "url": 7, "header": "a" }), "BAD_INPUT"),
+        (json!({ "url": null, "header": null }), "BAD_INPUT"),
     ] {
         let execution = client.execute(&workflow, input.clone()).await;
         assert_eq!(execution["error"]["code"], expected, "{input}: {execution}");
+        // What does not fit is not kept: no attempt begins.
+        let attempts = of(&execution, "a")["attempts"].as_array().unwrap().len();
+        assert_eq!(attempts, usize::from(expected != "BAD_INPUT"), "{execution}");
         assert!(!execution["error"].to_string().contains("canary"), "{execution}");
     }
     assert_eq!(stub.seen().len(), seen);
+    // An optional field that comes to nothing is as if it were not there.
+    let execution = client.execute(&workflow, json!({ "url": "/x", "header": null })).await;
+    assert_eq!((&execution["status"], stub.seen().len()), (&json!("completed"), seen + 1), "{execution}");
     server.finish().await;
 }
 

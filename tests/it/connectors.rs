@@ -92,6 +92,10 @@ async fn a_credential_of_the_wrong_shape_is_refused_by_field_and_never_by_value(
     // Where nothing may ever be sent is refused by its looks.
     refused("slack", json!({ "token": "x", "baseUrl": "http://169.254.169.254/api" }), &["data.baseUrl"]).await;
     refused("smtp", json!({ "host": "169.254.169.254", "port": 25 }), &["data.host"]).await;
+    // A secret does not travel in the open.
+    refused("slack", json!({ "token": MARK, "baseUrl": "http://chat.example.com" }), &["data.baseUrl"]).await;
+    let hook = format!("http://chat.example.com/webhooks/1/{MARK}");
+    refused("discord", json!({ "webhookUrl": hook }), &["data.webhookUrl"]).await;
     client.post("/credentials", json!({ "data": 1, "colour": 2 })).await.names(&["name", "type", "colour"]);
 
     let good = json!({ "name": "Bot", "type": "slack", "data": { "token": MARK } });

@@ -214,9 +214,14 @@ async fn an_api_with_faults_is_asked_again_where_that_is_safe() {
     let ended = client.ended(id(&execution), Duration::from_secs(20)).await;
     assert_eq!((&ended["status"], &ended["output"]["letter"]["letterId"]), (&json!("completed"), &json!(7)), "{ended}");
     assert_eq!(client.post(&path, json!({ "outcome": "failed" })).await.status, 409);
-    // 500 may come after the effect: failed, not repeated. 503 says that nothing was done: repeated.
-    ledger.stub.script("POST /letters", [error(500)]);
-    assert_eq!(run(letter.clone()).await["status"], "failed");
+    // 500 and the like may come after the effect: nobody knows, either. 503 says that nothing was done: repeated.
+    for status in [500, 502, 504] {
+        ledger.stub.script("POST /letters", [error(status)]);
+        let execution = run(letter.clone()).await;
+        assert_eq!(execution["status"], "outcome_unknown", "{execution}");
+        let told = step(&execution, "letter")["error"]["message"].as_str().unwrap();
+        assert!(told.contains(&status.to_string()), "{told}");
+    }
     ledger.stub.script("POST /letters", [error(503)]);
     assert_eq!(run(letter).await["status"], "completed");
     assert_eq!(ledger.letters().len(), 1);

@@ -54,6 +54,8 @@ pub enum Repeat {
     Safe,
     /// The service does it once for one key, and the key is sent.
     Keyed,
+    /// The same, for so many seconds: then the service has forgotten the key.
+    KeyedFor(u32),
     /// Done twice it is as if done once.
     Natural,
     /// The input's `method` decides, as for any HTTP call.
@@ -66,7 +68,7 @@ impl Repeat {
     pub fn as_str(self) -> &'static str {
         match self {
             Repeat::Safe => "safe",
-            Repeat::Keyed => "keyed",
+            Repeat::Keyed | Repeat::KeyedFor(_) => "keyed",
             Repeat::Natural => "natural",
             Repeat::ByMethod => "by_method",
             Repeat::Never => "never",
@@ -75,7 +77,7 @@ impl Repeat {
 
     /// Can a key be sent along?
     pub fn takes_key(self) -> bool {
-        matches!(self, Repeat::Keyed | Repeat::ByMethod)
+        matches!(self, Repeat::Keyed | Repeat::KeyedFor(_) | Repeat::ByMethod)
     }
 }
 

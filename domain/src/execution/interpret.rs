@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -18,6 +18,10 @@ use crate::{
         definition::{Definition, Idempotency, OnError, Step, StepKind},
     },
 };
+
+/// Why nobody knows what came of a step.
+const ENDED: &str = "its executor ended before the answer came";
+const FORGOTTEN: &str = "an attempt may have taken effect, and the service no longer remembers its idempotency key";
 
 /// Everything a decision depends on.
 pub struct Run<'a> {
@@ -53,6 +57,7 @@ pub enum Effect {
     },
     MarkUnknown {
         step: StepRef,
+        reason: &'static str,
     },
     Skip {
         step: StepRef,
@@ -151,8 +156,10 @@ impl Walk<'_> {
             StepStatus::OutcomeUnknown => Progress::Blocked,
             StepStatus::Entered => self.inside(step, run, at, place),
             StepStatus::Retrying => {
-                let due = run.retry_at.unwrap_or(self.run.now);
-                if due <= self.run.now {
+                let due = run.retry_at.unwrap_or(self.run.now).max(self.run.now);
+                if self.is_forgotten(step, run.unsettled_since, due) {
+                    self.effects.push(Effect::MarkUnknown { step: at, reason: FORGOTTEN });
+                } else if due == self.run.now {
                     self.call_again(step, run, &at, place);
                 } else {
                     self.wake = Some(self.wake.map_or(due, |w| w.min(due)));
@@ -161,14 +168,26 @@ impl Walk<'_> {
             }
             StepStatus::Running => {
                 if self.run.abandoned.contains(&at.key) {
-                    if run.repeatable {
-                        self.call_again(step, run, &at, place);
+                    let since = run.unsettled_since.or(run.started_at);
+                    if !run.repeatable {
+                        self.effects.push(Effect::MarkUnknown { step: at, reason: ENDED });
+                    } else if self.is_forgotten(step, since, self.run.now) {
+                        self.effects.push(Effect::MarkUnknown { step: at, reason: FORGOTTEN });
                     } else {
-                        self.effects.push(Effect::MarkUnknown { step: at });
+                        self.call_again(step, run, &at, place);
                     }
                 }
                 Progress::Blocked
             }
+        }
+    }
+
+    /// Has the service forgotten the key of an attempt that may have acted by then? Sent again it would act again.
+    fn is_forgotten(&self, step: &Step, since: Option<DateTime<Utc>>, then: DateTime<Utc>) -> bool {
+        let action = self.run.bindings.get(&step.id).and_then(|binding| binding.action.as_ref());
+        match (action.map(|action| action.repeat), since) {
+            (Some(Repeat::KeyedFor(seconds)), Some(since)) => then - since >= TimeDelta::seconds(seconds.into()),
+            _ => false,
         }
     }
 
@@ -239,7 +258,7 @@ impl Walk<'_> {
         let repeatable = match repeat {
             Repeat::Safe => true,
             Repeat::Natural => step.idempotency != Idempotency::None,
-            Repeat::Keyed => keyed,
+            Repeat::Keyed | Repeat::KeyedFor(_) => keyed,
             Repeat::ByMethod => step.idempotency == Idempotency::Key,
             Repeat::Never => false,
         };

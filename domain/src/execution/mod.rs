@@ -79,6 +79,12 @@ pub struct StepRun {
     pub lease_until: Option<DateTime<Utc>>,
     pub retry_at: Option<DateTime<Utc>>,
     pub repeatable: bool,
+    /// Of the last attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<DateTime<Utc>>,
+    /// When the first attempt began of which nobody knows whether it took effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsettled_since: Option<DateTime<Utc>>,
     pub output: Option<Stored>,
     pub branch: Option<bool>,
     pub count: Option<u64>,
@@ -123,8 +129,22 @@ impl Execution {
                 self.input = Some(input);
                 self.started_at = Some(started_at);
             }
-            ExecutionEvent::StepStarted { key, step_id, attempt, repeatable, executor, lease_until, .. } => {
+            ExecutionEvent::StepStarted {
+                key,
+                step_id,
+                attempt,
+                repeatable,
+                executor,
+                lease_until,
+                started_at,
+                ..
+            } => {
                 let step = self.step(key, step_id);
+                // Taken over: the attempt before was never heard of again.
+                if step.status == StepStatus::Running {
+                    step.unsettled_since = step.unsettled_since.or(step.started_at);
+                }
+                step.started_at = Some(started_at);
                 step.status = StepStatus::Running;
                 step.attempt = attempt;
                 step.repeatable = repeatable;
@@ -139,8 +159,11 @@ impl Execution {
                 step.lease_until = None;
                 self.leave_unknown();
             }
-            ExecutionEvent::StepFailed { key, step_id, error, output, retry_at, .. } => {
+            ExecutionEvent::StepFailed { key, step_id, error, output, http_status, retry_at, .. } => {
                 let step = self.step(key, step_id);
+                if retry::may_have_acted(&error.code, http_status) {
+                    step.unsettled_since = step.unsettled_since.or(step.started_at);
+                }
                 step.status = if retry_at.is_some() { StepStatus::Retrying } else { StepStatus::Failed };
                 step.retry_at = retry_at;
                 step.error = Some(error);

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::RenderedAction;
 use crate::{
-    expression::{self, ExpressionError, Scope},
+    expression::{self, Budget, ExpressionError, Scope},
     ids::ConnectionId,
     operation::ParameterLocation,
     workflow::definition::{ApiCall, Binding},
@@ -42,9 +42,8 @@ pub enum Rendered {
 }
 
 pub(super) fn render(call: &ApiCall, binding: &Binding, scope: &Scope) -> Result<RenderedCall, ExpressionError> {
-    let render_map = |map: &Map<String, Value>| -> Result<Map<String, Value>, ExpressionError> {
-        map.iter().map(|(k, v)| Ok((k.clone(), expression::render(v, scope)?))).collect()
-    };
+    let budget = Budget::default();
+    let render_map = |map: &Map<String, Value>| expression::render_map(map, scope, &budget);
     let flat = render_map(&call.parameters)?;
     let mut path_values = render_map(&call.path)?;
     let mut query = pairs(render_map(&call.query)?);
@@ -69,7 +68,7 @@ pub(super) fn render(call: &ApiCall, binding: &Binding, scope: &Scope) -> Result
         }
     }
     let body = match (&call.body, body_fields.is_empty()) {
-        (Some(body), _) => Some(expression::render(body, scope)?),
+        (Some(body), _) => Some(expression::render_within(body, scope, &budget)?),
         (None, false) => Some(Value::Object(body_fields)),
         (None, true) => None,
     };

@@ -19,6 +19,19 @@ pub enum Failure {
     Final,
 }
 
+/// Statuses that do not say whether anything was done. 520 and 524 are a well-known proxy's.
+fn may_follow_effect(status: u16) -> bool {
+    matches!(status, 500 | 502 | 504 | 520 | 524)
+}
+
+/// May an attempt that failed so have taken effect? Told from what the log keeps; yes when in doubt.
+pub(super) fn may_have_acted(code: &str, http_status: Option<u16>) -> bool {
+    match http_status {
+        Some(status) => status >= 500 && status != 503,
+        None => matches!(code, "TIMEOUT" | "NETWORK" | "BAD_ANSWER"),
+    }
+}
+
 /// What follows a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -45,7 +58,8 @@ pub fn verdict(
         Failure::Unknown { timeout: true } => "timeout",
         Failure::Unknown { timeout: false } => "network",
         Failure::Status(429) => "429",
-        // 503 says that nothing was done; other 5xx may come after the effect.
+        // 503 says that nothing was done; these may come after the effect, of the server or of one in front of it.
+        Failure::Status(status) if !repeatable && may_follow_effect(status) => return Verdict::OutcomeUnknown,
         Failure::Status(503) => "5xx",
         Failure::Status(status) if status >= 500 && repeatable => "5xx",
         Failure::Status(_) => return Verdict::Fail,
@@ -74,7 +88,13 @@ mod tests {
         assert_eq!(of(Failure::Unknown { timeout: true }, false), Verdict::OutcomeUnknown);
         assert_eq!(of(Failure::Unknown { timeout: true }, true), second);
         assert_eq!(of(Failure::Status(500), true), second);
-        assert_eq!(of(Failure::Status(500), false), Verdict::Fail);
+        for status in [500, 502, 504, 520, 524] {
+            assert_eq!(of(Failure::Status(status), false), Verdict::OutcomeUnknown, "{status}");
+        }
+        for status in [302, 400, 402, 409, 501, 505] {
+            assert_eq!(of(Failure::Status(status), false), Verdict::Fail, "{status}");
+        }
+        assert_eq!(of(Failure::Status(429), false), second);
         assert_eq!(of(Failure::Status(503), false), second);
         assert_eq!(of(Failure::Status(404), true), Verdict::Fail);
         assert_eq!(of(Failure::Final, true), Verdict::Fail);

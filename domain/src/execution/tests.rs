@@ -141,7 +141,7 @@ impl Driver {
             Effect::Enter { step, branch, count } => {
                 self.apply(ExecutionCommand::EnterStep { step, branch, count, now })
             }
-            Effect::MarkUnknown { step } => {
+            Effect::MarkUnknown { step, .. } => {
                 self.apply(ExecutionCommand::MarkUnknown { step, reason: "gone".into(), call: None })
             }
             Effect::Finish { output } => {

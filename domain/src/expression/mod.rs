@@ -3,20 +3,20 @@
 //! minijinja without files, network or clock, with fuel and size limits. A text that is one expression alone keeps
 //! its type; in a longer text values are printed. Undefined names are errors that name the expression.
 
+mod budget;
 mod scope;
 
 use std::{collections::BTreeSet, sync::OnceLock};
 
+pub use budget::Budget;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, value::ValueKind};
 pub use scope::{Scope, Values, engine_value};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Instructions an evaluation may take.
 const FUEL: u64 = 200_000;
 /// Functions that are always there.
 pub const FUNCTIONS: [&str; 3] = ["range", "dict", "namespace"];
-/// Bytes of JSON a rendered value may have.
-const MAX_OUTPUT: usize = 8 * 1024 * 1024;
 
 /// An expression that cannot be read or evaluated. `message` never holds the values it was evaluated with.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -72,23 +72,18 @@ pub fn is_template(text: &str) -> bool {
 
 /// An expression given bare (`steps.a.status == 200`) or in braces.
 pub fn evaluate(expression: &str, scope: &Scope) -> Result<Value, ExpressionError> {
+    evaluate_within(expression, scope, &Budget::default())
+}
+
+fn evaluate_within(expression: &str, scope: &Scope, budget: &Budget) -> Result<Value, ExpressionError> {
     let bare = sole_expression(expression).unwrap_or(expression);
     let compiled = environment().compile_expression(bare).map_err(|e| ExpressionError::from_engine(bare, &e))?;
     let value = compiled.eval(scope.root()).map_err(|e| ExpressionError::from_engine(bare, &e))?;
     if value.is_undefined() {
         return Err(ExpressionError::new(bare, "the value is not defined"));
     }
-    let json = serde_json::to_value(&value)
-        .map_err(|e| ExpressionError::new(bare, format!("the result is no JSON value: {e}")))?;
-    bounded(bare, json)
-}
-
-fn bounded(expression: &str, value: Value) -> Result<Value, ExpressionError> {
-    let size = serde_json::to_vec(&value).map_or(usize::MAX, |v| v.len());
-    if size > MAX_OUTPUT {
-        return Err(ExpressionError::new(expression, format!("the result has more than {MAX_OUTPUT} bytes")));
-    }
-    Ok(value)
+    budget.take(bare, &value)?;
+    serde_json::to_value(&value).map_err(|e| ExpressionError::new(bare, format!("the result is no JSON value: {e}")))
 }
 
 /// Is the result of a condition true? Numbers, texts and lists count by being non-zero or non-empty.
@@ -103,24 +98,35 @@ pub fn truth(value: &Value) -> bool {
     }
 }
 
-/// Renders every text of a JSON value; keys stay as they are.
+/// Renders every text of a JSON value, which is all that a step has; keys stay as they are.
 pub fn render(value: &Value, scope: &Scope) -> Result<Value, ExpressionError> {
+    render_within(value, scope, &Budget::default())
+}
+
+/// As `render`, for one of several values of a step.
+pub fn render_within(value: &Value, scope: &Scope, budget: &Budget) -> Result<Value, ExpressionError> {
     match value {
         Value::String(text) if !is_template(text) => Ok(value.clone()),
-        Value::String(text) if sole_expression(text).is_some() => evaluate(text, scope),
+        Value::String(text) if sole_expression(text).is_some() => evaluate_within(text, scope, budget),
         Value::String(text) => {
-            let rendered =
-                environment().render_str(text, scope.root()).map_err(|e| ExpressionError::from_engine(text, &e))?;
-            bounded(text, Value::String(rendered))
+            let template = environment().template_from_str(text).map_err(|e| ExpressionError::from_engine(text, &e))?;
+            budget.render(text, &template, scope.root()).map(Value::String)
         }
-        Value::Array(items) => items.iter().map(|v| render(v, scope)).collect::<Result<_, _>>().map(Value::Array),
-        Value::Object(map) => map
-            .iter()
-            .map(|(k, v)| Ok((k.clone(), render(v, scope)?)))
-            .collect::<Result<_, ExpressionError>>()
-            .map(Value::Object),
+        Value::Array(items) => {
+            items.iter().map(|v| render_within(v, scope, budget)).collect::<Result<_, _>>().map(Value::Array)
+        }
+        Value::Object(map) => render_map(map, scope, budget).map(Value::Object),
         scalar => Ok(scalar.clone()),
     }
+}
+
+/// Renders the values of a map.
+pub fn render_map(
+    map: &Map<String, Value>,
+    scope: &Scope,
+    budget: &Budget,
+) -> Result<Map<String, Value>, ExpressionError> {
+    map.iter().map(|(k, v)| Ok((k.clone(), render_within(v, scope, budget)?))).collect()
 }
 
 /// The names a text uses (`steps.fetch.output.email`, `input.id`): checks its syntax on the way.

@@ -16,7 +16,7 @@ use domain::{
     workflow::definition::Retry,
 };
 use integrations::{
-    connectors::{Answer, Call, Failed, Job, Ran},
+    connectors::{Answer, Call, Failed, Job, Ran, Refused},
     egress::{EgressError, Scope},
 };
 use serde_json::{Map, Value, json};
@@ -24,7 +24,7 @@ use vault::{ReadReceipt, VaultError};
 
 use super::{
     Executor,
-    call::{Outcome, Result, classify, error, seconds, words},
+    call::{MAY_HAVE_ACTED, Outcome, Result, classify, error, seconds, words},
 };
 use crate::connectors::opened;
 
@@ -161,13 +161,18 @@ fn judge(executor: &Executor, attempt: &ActionAttempt, ran: Ran) -> (Result, Opt
         }
         Err(Failed::Refused(refused)) => {
             let after = refused.retry_after.map(seconds);
-            let retry_at = match decide(executor, attempt, CallFailure::Status(refused.refusal.like), after) {
-                Verdict::Retry(at) => Some(at),
-                _ => None,
-            };
-            let error = error(&refused.refusal.code, refused.refusal.message);
-            let status = refused.answer.status;
-            Result::Failed { error, value: Some(value_of(refused.answer)), status, retry_at }
+            let Refused { refusal, answer, .. } = refused;
+            match decide(executor, attempt, CallFailure::Status(refusal.like), after) {
+                Verdict::OutcomeUnknown => {
+                    let said = refusal.message.trim_end_matches('.');
+                    Result::Unknown { reason: format!("{said}, {MAY_HAVE_ACTED}") }
+                }
+                decided => {
+                    let retry_at = if let Verdict::Retry(at) = decided { Some(at) } else { None };
+                    let (status, error) = (answer.status, error(&refusal.code, refusal.message));
+                    Result::Failed { error, value: Some(value_of(answer)), status, retry_at }
+                }
+            }
         }
         Err(Failed::Egress(failure)) => {
             let (code, class) = match failure {

@@ -36,6 +36,8 @@ use crate::{
     recorded::shown,
 };
 
+/// Of an error that may come after the effect.
+pub(super) const MAY_HAVE_ACTED: &str = "which does not say whether it took effect";
 /// Bytes of an answer that are kept.
 const MAX_ANSWER: u64 = 8 * 1024 * 1024;
 
@@ -380,8 +382,11 @@ fn answered(executor: &Executor, attempt: &Attempt, answer: &OutboundResponse) -
     }
     let after = answer.retry_after.map(seconds);
     let retry_at = match decide(executor, attempt, CallFailure::Status(status), after) {
+        Verdict::OutcomeUnknown => {
+            return Result::Unknown { reason: format!("the API answered {status}, {MAY_HAVE_ACTED}") };
+        }
         Verdict::Retry(at) => Some(at),
-        _ => None,
+        Verdict::Fail => None,
     };
     let error = error(&format!("HTTP_{status}"), format!("The API answered {status}{}", refusal(status, attempt)));
     Result::Failed { error, value: Some(value), status: Some(status), retry_at }

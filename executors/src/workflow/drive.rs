@@ -186,6 +186,11 @@ async fn round(
                 // Another node, or this one after its restart, begins it.
                 Effect::Call { .. } if executor.is_stopping() => {}
                 Effect::Call { .. } => {
+                    if let Some(refused) = misfit(executor, &effect) {
+                        again = true;
+                        apply(executor, memory, &mut unit, refused).await?;
+                        continue;
+                    }
                     let attempt = begin(executor, memory, &mut unit, effect).await?;
                     starting.insert(attempt.key().to_owned());
                     round.attempts.push(attempt);
@@ -224,9 +229,8 @@ async fn apply(executor: &Executor, memory: &mut Memory, unit: &mut Unit<'_>, ef
             retry_at: None,
             now,
         },
-        Effect::MarkUnknown { step } => {
-            let reason = "its executor ended before the answer came".into();
-            ExecutionCommand::MarkUnknown { step, reason, call: None }
+        Effect::MarkUnknown { step, reason } => {
+            ExecutionCommand::MarkUnknown { step, reason: reason.to_owned(), call: None }
         }
         Effect::Skip { step } => ExecutionCommand::SkipStep { step },
         Effect::Enter { step, branch, count } => ExecutionCommand::EnterStep { step, branch, count, now },
@@ -239,6 +243,14 @@ async fn apply(executor: &Executor, memory: &mut Memory, unit: &mut Unit<'_>, ef
     };
     unit.stage(&mut memory.loaded, command)?;
     Ok(())
+}
+
+/// The end of a step whose input its connector does not take. It is asked before anything is stored: what is too large to
+/// be sent is too large to be kept.
+fn misfit(executor: &Executor, effect: &Effect) -> Option<Effect> {
+    let Effect::Call { step, call: Rendered::Action(action), .. } = effect else { return None };
+    let wrong = executor.connectors.misfit(&action.connector_type, &action.action, &action.input)?;
+    Some(Effect::Fail { step: step.clone(), error: call::error(wrong.code, wrong.message) })
 }
 
 /// Records an attempt before its effect, with the credential read it will make.

@@ -14,6 +14,8 @@ use crate::egress::OutboundRequest;
 const USUAL: &str = "https://discord.com/api/v10";
 /// Discord's limit for a nonce.
 const NONCE: usize = 25;
+/// Seconds: Discord speaks of "a few minutes".
+const REMEMBERED: u32 = 120;
 
 pub(super) struct Discord;
 
@@ -49,7 +51,7 @@ impl Connector for Discord {
                     title: "Send a message",
                     description: "To a channel, as the bot. The key of the attempt is sent as an enforced nonce, so that \
                                   Discord takes a repeated message once (it remembers nonces for a few minutes).",
-                    repeat: Repeat::Keyed,
+                    repeat: Repeat::KeyedFor(REMEMBERED),
                     input: json!({
                         "type": "object", "required": ["channelId"], "additionalProperties": false,
                         "properties": {
@@ -146,13 +148,13 @@ impl Connector for Discord {
             .header("Content-Type", "application/json")
             .body(Value::Object(body).to_string())
             .follow_redirects(false);
-        Ok(Outgoing::Http(if as_bot { authorised(job, request)? } else { request }))
+        Ok(Outgoing::Http(if as_bot { authorised(job, request)? } else { request.credential_in_url() }))
     }
 
     fn probe(&self, job: &Job<'_>) -> Result<Outgoing, Wrong> {
         let request = match job.secret("botToken") {
             Some(_) => authorised(job, OutboundRequest::get(format!("{}/users/@me", job.base(USUAL)?)))?,
-            None => OutboundRequest::get(String::from(webhook(job)?)),
+            None => OutboundRequest::get(String::from(webhook(job)?)).credential_in_url(),
         };
         Ok(Outgoing::Http(request.follow_redirects(false)))
     }

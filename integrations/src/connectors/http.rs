@@ -214,7 +214,7 @@ fn authorised(job: &Job<'_>, mut request: OutboundRequest) -> OutboundRequest {
                 url.query_pairs_mut().append_pair(text("name"), text("value"));
                 request.url = url.into();
             }
-            request
+            request.credential_in_url()
         }
         "api_key" => {
             // The credential's word counts, not the step's.
@@ -225,8 +225,13 @@ fn authorised(job: &Job<'_>, mut request: OutboundRequest) -> OutboundRequest {
     }
 }
 
+/// A text is sent as it is, whatever its type is said to be: who writes JSON by hand has written it.
 fn encode(kind: &str, body: &Value) -> Result<Vec<u8>, Wrong> {
-    if kind.starts_with("application/x-www-form-urlencoded") && !body.is_string() {
+    if let Value::String(text) = body {
+        return Ok(text.clone().into_bytes());
+    }
+    let kind = kind.to_ascii_lowercase();
+    if kind.starts_with("application/x-www-form-urlencoded") {
         let Some(map) = body.as_object() else {
             return Err(Wrong::new("BAD_BODY", "A form's body must be an object."));
         };
@@ -236,10 +241,13 @@ fn encode(kind: &str, body: &Value) -> Result<Vec<u8>, Wrong> {
         }
         return Ok(form.finish().into_bytes());
     }
-    match body {
-        Value::String(text) if !kind.contains("json") => Ok(text.clone().into_bytes()),
-        other => serde_json::to_vec(other).map_err(|error| Wrong::new("BAD_BODY", error.to_string())),
+    if !kind.contains("json") {
+        return Err(Wrong::new(
+            "BAD_BODY",
+            "A body of this contentType must be a text: only JSON and forms take more.",
+        ));
     }
+    serde_json::to_vec(body).map_err(|error| Wrong::new("BAD_BODY", error.to_string()))
 }
 
 /// Texts bare, the rest as JSON.
@@ -283,6 +291,7 @@ mod tests {
         let query =
             sent(json!({ "url": "/x" }), json!({ "auth": "api_key", "in": "query", "name": "key", "value": "v &" }));
         assert_eq!(query.url, "https://api.test/v1/x?key=v+%26");
+        assert!(query.credential_in_url && !header.credential_in_url, "it must not follow a redirect elsewhere");
     }
 
     #[test]
@@ -294,6 +303,23 @@ mod tests {
         assert!(request.headers.contains(&("Content-Type".into(), "application/json".into())));
         let form = json!({ "method": "POST", "url": "/f", "contentType": "application/x-www-form-urlencoded", "body": { "a": "b c" } });
         assert_eq!(sent(form, json!({ "auth": "bearer", "token": "t" })).body.as_deref(), Some(&b"a=b+c"[..]));
+    }
+
+    #[test]
+    fn a_text_is_sent_as_it_is_and_only_json_and_forms_take_more() {
+        let auth = || json!({ "auth": "bearer", "token": "t" });
+        let post =
+            |kind: Value, body: Value| json!({ "method": "POST", "url": "/x", "contentType": kind, "body": body });
+        for kind in [json!("application/json"), json!("text/csv"), json!("application/x-www-form-urlencoded")] {
+            let request = sent(post(kind.clone(), json!("{\"a\": 1}")), auth());
+            assert_eq!(request.body.as_deref(), Some(&b"{\"a\": 1}"[..]), "{kind}");
+        }
+        let problem = sent(post(json!("Application/Problem+JSON"), json!([1])), auth());
+        assert_eq!(problem.body.as_deref(), Some(&b"[1]"[..]));
+        for body in [json!({ "a": 1 }), json!([1]), json!(7)] {
+            let refused = wrong(&Http, "request", post(json!("text/xml"), body.clone()), with(auth()));
+            assert_eq!(refused.code, "BAD_BODY", "{body}");
+        }
     }
 
     #[test]

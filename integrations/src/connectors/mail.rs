@@ -4,11 +4,11 @@
 //! after it, without an answer, nobody knows.
 
 use std::{
-    fmt, io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,8 +18,8 @@ use lettre::{
     transport::smtp::{
         self,
         authentication::{Credentials, Mechanism},
-        client::{AsyncSmtpConnection, AsyncTokioStream, TlsParameters},
-        commands::{Data, Mail as MailFrom, Rcpt},
+        client::{AsyncSmtpConnection, AsyncTokioStream},
+        commands::{Auth, Data, Mail as MailFrom, Rcpt},
         extension::{ClientId, Extension, MailBodyParameter, MailParameter},
         response::Response,
     },
@@ -27,15 +27,19 @@ use lettre::{
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, json};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::timeout_at,
-};
+use tokio::{net::TcpStream, time::timeout_at};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::outcome::{Answer, Failed, Ran, Refusal, Refused};
+use super::wire::{Bounded, Line, ask_for_tls};
 use crate::egress::{Egress, EgressError, Scope, TlsFault};
+
+/// Our name at the server.
+const HELLO: &str = "apiq.invalid";
+/// How long a goodbye may take. Nobody waits for it.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Questions of a server at a login.
+const CHALLENGES: usize = 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encryption {
@@ -56,9 +60,13 @@ pub struct Mail {
 }
 
 /// Where a conversation ended.
-enum Broken {
+pub(super) enum Broken {
     Tls(String),
     Smtp(smtp::Error),
+    /// The server's no, by its code.
+    Refused(u16),
+    /// It ended in the middle.
+    Off,
     /// Not what we want to talk to.
     Unfit(&'static str),
 }
@@ -91,8 +99,8 @@ impl Mail {
                 return Ran { result: Err(Failed::Egress(error)), call: Some(call) };
             }
         };
-        let mut handed_over = false;
-        let talk = self.talk(dialled.stream, &mut handed_over);
+        let (mut server, mut handed_over) = (None, false);
+        let talk = self.talk(dialled.stream, &mut server, &mut handed_over);
         let talked = timeout_at(deadline, talk).await;
         let result = match talked {
             Err(_) => {
@@ -111,31 +119,26 @@ impl Mail {
             Err(Failed::Refused(refused)) => refused.answer.status,
             Err(_) => None,
         };
-        Ran { call: Some(self.facts(status, began, 1)), result }
+        let call = Some(self.facts(status, began, 1));
+        // The verdict is known: how the goodbye goes is nobody's matter. Who broke off gets none.
+        if let (Some(mut server), Ok(_) | Err(Failed::Refused(_))) = (server, &result) {
+            tokio::spawn(async move { tokio::time::timeout(GOODBYE, server.quit()).await });
+        }
+        Ran { call, result }
     }
 
-    /// `handed_over` turns true just before the message's last line leaves.
-    async fn talk(&self, stream: TcpStream, handed_over: &mut bool) -> Result<Option<Response>, Broken> {
-        let hello = ClientId::Domain("apiq.invalid".to_owned());
-        let stream: Box<dyn AsyncTokioStream> = match self.encryption {
-            Encryption::Implicit => Box::new(Secure(self.handshake(stream).await?)),
-            Encryption::None | Encryption::Starttls => Box::new(stream),
-        };
-        let mut server = AsyncSmtpConnection::connect_with_transport(stream, &hello).await?;
-        if self.encryption == Encryption::Starttls {
-            if !server.can_starttls() {
-                return Err(Broken::Unfit("the server does not offer STARTTLS, and nothing is sent without it"));
-            }
-            server.starttls(TlsParameters::new(self.bare_host().to_owned())?, &hello).await?;
-        }
+    /// `talking` is the server, once it is one; `handed_over` turns true just before the message's last line leaves.
+    async fn talk(
+        &self,
+        stream: TcpStream,
+        talking: &mut Option<AsyncSmtpConnection>,
+        handed_over: &mut bool,
+    ) -> Result<Option<Response>, Broken> {
+        let server = talking.insert(self.connect(stream).await?);
         if let Some((user, password)) = &self.login {
-            let credentials = Credentials::new(user.clone(), password.expose_secret().to_owned());
-            server.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await?;
+            log_in(server, Credentials::new(user.clone(), password.expose_secret().to_owned())).await?;
         }
-        let Some(envelope) = &self.envelope else {
-            let _ = server.quit().await;
-            return Ok(None);
-        };
+        let Some(envelope) = &self.envelope else { return Ok(None) };
         let offers = |extension| server.server_info().supports_feature(extension);
         let mut options = Vec::new();
         let mut addresses = envelope.from().into_iter().chain(envelope.to());
@@ -157,13 +160,30 @@ impl Mail {
         }
         server.command(Data).await?;
         *handed_over = true;
-        let taken = server.message(&self.bytes).await?;
-        // It has the message: how the goodbye goes is nobody's matter.
-        let _ = server.quit().await;
-        Ok(Some(taken))
+        Ok(Some(server.message(&self.bytes).await?))
     }
 
-    async fn handshake(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, Broken> {
+    /// Up to the answer to EHLO, encrypted where it should be.
+    async fn connect(&self, stream: TcpStream) -> Result<AsyncSmtpConnection, Broken> {
+        let connected = Arc::<AtomicBool>::default();
+        let stream = Bounded::new(stream);
+        let peer = stream.peer().map_err(|_| Broken::Off)?;
+        let line: Box<dyn AsyncTokioStream> = match self.encryption {
+            Encryption::None => Box::new(Line::new(stream, peer, false, connected.clone())),
+            Encryption::Implicit => Box::new(Line::new(self.handshake(stream).await?, peer, false, connected.clone())),
+            // Not by lettre: it keeps what was read too early, and takes it for an answer over TLS.
+            Encryption::Starttls => {
+                let stream = ask_for_tls(stream, HELLO).await?;
+                Box::new(Line::new(self.handshake(stream).await?, peer, true, connected.clone()))
+            }
+        };
+        let hello = ClientId::Domain(HELLO.to_owned());
+        let server = AsyncSmtpConnection::connect_with_transport(line, &hello).await?;
+        connected.store(true, Ordering::Relaxed);
+        Ok(server)
+    }
+
+    async fn handshake(&self, stream: Bounded) -> Result<TlsStream<Bounded>, Broken> {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -190,42 +210,18 @@ impl Mail {
         let host = self.host.clone();
         let error = match broken {
             Broken::Tls(reason) => EgressError::Tls { host, reason, fault: TlsFault::Other },
-            Broken::Unfit(why) => {
-                let refusal = Refusal { code: "SMTP_UNFIT".into(), message: format!("{host}: {why}."), like: 400 };
-                let answer = Answer { output: serde_json::Value::Null, status: None, headers: Map::new() };
-                return Failed::Refused(Refused { refusal, answer, retry_after: None });
-            }
+            Broken::Unfit(why) => return unfit(format!("{host}: {why}.")),
+            Broken::Refused(code) => return refused(code),
+            Broken::Off => EgressError::Connect { host, reason: BROKE_OFF.into() },
             Broken::Smtp(error) => match error.status() {
-                Some(code) => {
-                    let code = u16::from(code);
-                    // Later, says a 4xx, and nothing was done; never, says a 5xx.
-                    let like = if code < 500 { 503 } else { 400 };
-                    let hint = match code {
-                        535 | 534 | 530 => ": the login is not accepted. Store the right user name and password",
-                        421 | 450..=452 => ": not now",
-                        550 | 551 | 553 => ": a sender or recipient is not accepted",
-                        552 => ": the message is too large",
-                        _ => "",
-                    };
-                    let message = format!("The mail server answered {code}{hint}.");
-                    let refusal = Refusal { code: format!("SMTP_{code}"), message, like };
-                    let answer = Answer { output: serde_json::Value::Null, status: Some(code), headers: Map::new() };
-                    return Failed::Refused(Refused { refusal, answer, retry_after: None });
-                }
+                Some(code) => return refused(u16::from(code)),
                 None if handed_over => {
                     let reason = "the mail server took the message and did not say what became of it".to_owned();
                     EgressError::Interrupted { host, reason }
                 }
                 None if is_tls(&error) => EgressError::Tls { host, reason: source(&error), fault: TlsFault::Other },
-                None if error.is_client() => {
-                    let message = format!("{host} offers no way to log in that is known here (PLAIN, LOGIN).");
-                    let refusal = Refusal { code: "SMTP_UNFIT".into(), message, like: 400 };
-                    let answer = Answer { output: serde_json::Value::Null, status: None, headers: Map::new() };
-                    return Failed::Refused(Refused { refusal, answer, retry_after: None });
-                }
-                None => {
-                    EgressError::Connect { host, reason: "the conversation broke before the message was sent".into() }
-                }
+                None if error.is_client() => return unfit(format!("{host}: {UNKNOWN_LOGIN}.")),
+                None => EgressError::Connect { host, reason: BROKE_OFF.into() },
             },
         };
         Failed::Egress(error)
@@ -257,7 +253,46 @@ impl Mail {
     }
 }
 
-/// lettre tells a failed handshake after STARTTLS as one of the connection.
+const BROKE_OFF: &str = "the conversation broke before the message was sent";
+const UNKNOWN_LOGIN: &str = "the server offers no way to log in that is known here (PLAIN, LOGIN)";
+
+/// Not by lettre's own `auth`: after a refusal that says goodbye, and waits for the answer.
+async fn log_in(server: &mut AsyncSmtpConnection, credentials: Credentials) -> Result<(), Broken> {
+    let known = server.server_info().get_auth_mechanism(&[Mechanism::Plain, Mechanism::Login]);
+    let mechanism = known.ok_or(Broken::Unfit(UNKNOWN_LOGIN))?;
+    let mut response = server.command(Auth::new(mechanism, credentials.clone(), None)?).await?;
+    for _ in 0..CHALLENGES {
+        if !response.has_code(334) {
+            return Ok(());
+        }
+        response = server.command(Auth::new_from_response(mechanism, credentials.clone(), &response)?).await?;
+    }
+    Err(Broken::Unfit("the server asks for the login without end"))
+}
+
+fn unfit(message: String) -> Failed {
+    no(Refusal::new("SMTP_UNFIT", message, 400), None)
+}
+
+fn refused(code: u16) -> Failed {
+    // Later, says a 4xx, and nothing was done; never, says a 5xx.
+    let like = if code < 500 { 503 } else { 400 };
+    let hint = match code {
+        535 | 534 | 530 => ": the login is not accepted. Store the right user name and password",
+        421 | 450..=452 => ": not now",
+        550 | 551 | 553 => ": a sender or recipient is not accepted",
+        552 => ": the message is too large",
+        _ => "",
+    };
+    no(Refusal::new(format!("SMTP_{code}"), format!("The mail server answered {code}{hint}."), like), Some(code))
+}
+
+fn no(refusal: Refusal, status: Option<u16>) -> Failed {
+    let answer = Answer { output: serde_json::Value::Null, status, headers: Map::new() };
+    Failed::Refused(Refused { refusal, answer, retry_after: None })
+}
+
+/// An alert of the server comes as a fault of the connection.
 fn is_tls(error: &smtp::Error) -> bool {
     let mut current: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
     let mut found = error.is_tls();
@@ -271,39 +306,4 @@ fn is_tls(error: &smtp::Error) -> bool {
 
 fn source(error: &smtp::Error) -> String {
     std::error::Error::source(error).map_or_else(|| "the handshake failed".to_owned(), ToString::to_string)
-}
-
-/// A stream that was encrypted before the conversation began.
-struct Secure(TlsStream<TcpStream>);
-
-impl fmt::Debug for Secure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secure")
-    }
-}
-
-impl AsyncTokioStream for Secure {
-    fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.0.get_ref().0.peer_addr()
-    }
-}
-
-impl AsyncRead for Secure {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Secure {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
 }

@@ -9,6 +9,8 @@ mod discord;
 mod http;
 mod job;
 mod mail;
+#[cfg(test)]
+mod mail_tests;
 mod outcome;
 mod redact;
 mod runner;
@@ -20,13 +22,14 @@ mod stripe;
 mod tests;
 #[cfg(test)]
 mod tutorial;
+mod wire;
 
 use domain::connector::kind::ConnectorType;
 use serde_json::{Map, Value};
 
 pub use job::{Caps, Input, Job, Wrong};
 pub use mail::Mail;
-pub use outcome::{Answer, Failed, Ran};
+pub use outcome::{Answer, Failed, Ran, Refused};
 pub use runner::{Call, Runner};
 
 use crate::egress::{OutboundRequest, OutboundResponse};
@@ -51,7 +54,7 @@ pub trait Connector: Send + Sync {
     /// What an action sends. Its input fits the schema and `check`; its credential fits the credential's schema.
     fn request(&self, job: &Job<'_>) -> Result<Outgoing, Wrong>;
 
-    /// What the answer to an action means. The usual one: below 400 it is done.
+    /// What the answer to an action means. The usual one: with 2xx it is done.
     fn read(&self, _action: &str, answer: &OutboundResponse) -> Result<Value, Refusal> {
         by_status(self.kind().title, answer)
     }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::egress::{EgressError, OutboundResponse};
 
-use super::Wrong;
+use super::{Wrong, redact::Secrets};
 
 /// An action that was tried.
 pub struct Ran {
@@ -53,15 +53,34 @@ pub struct Refusal {
     pub message: String,
     /// The HTTP status that stands for it where retries are decided.
     pub like: u16,
+    /// The service's own word as it came, until it is known to hold no secret.
+    pub(super) word: Option<String>,
 }
 
 impl Refusal {
     /// A refusal with the service's own word for it.
     pub fn of_word(service: &str, word: &str, like: u16) -> Self {
-        let word = plain(word);
+        let (raw, word) = (word.to_owned(), plain(word));
         let code = format!("{}_{}", service.to_ascii_uppercase(), word.to_ascii_uppercase());
-        Self { code, message: format!("{service} answered {word}."), like }
+        Self { code, message: format!("{service} answered {word}."), like, word: Some(raw) }
     }
+
+    /// A refusal in our own words.
+    pub fn new(code: impl Into<String>, message: impl Into<String>, like: u16) -> Self {
+        Self { code: code.into(), message: message.into(), like, word: None }
+    }
+
+    /// A word that holds a secret becomes `error`. Asked with the word as it came: what was cut short or changed on its way
+    /// into code and message would not be found there.
+    pub(super) fn redact(&mut self, service: &str, secrets: &Secrets) {
+        if self.word.take().is_some_and(|word| secrets.are_in(&word)) {
+            *self = Self { word: None, ..Self::of_word(service, "error", self.like) };
+        }
+    }
+}
+
+pub(super) fn is_done(status: u16) -> bool {
+    (200..300).contains(&status)
 }
 
 /// Words of services end up in events: whatever is not a plain one is left out.
@@ -71,21 +90,18 @@ fn plain(word: &str) -> String {
     if kept.is_empty() { "error".to_owned() } else { kept }
 }
 
-/// Below 400 it is done.
+/// With 2xx it is done. A redirect that was not followed is none: what was asked for did not happen there.
 pub fn by_status(service: &str, answer: &OutboundResponse) -> Result<Value, Refusal> {
     let status = answer.status;
-    if status < 400 {
+    if is_done(status) {
         return Ok(answer.decoded());
     }
     let hint = match status {
+        ..=399 => ": it leads elsewhere, and nothing was done. Set the right baseUrl",
         401 => ": the credential is not accepted. It is wrong, expired or revoked: store a new one",
         403 => ": the credential is known, and may not do this",
         429 => ": too many calls",
         _ => "",
     };
-    Err(Refusal {
-        code: format!("HTTP_{status}"),
-        message: format!("{service} answered {status}{hint}."),
-        like: status,
-    })
+    Err(Refusal::new(format!("HTTP_{status}"), format!("{service} answered {status}{hint}."), status))
 }

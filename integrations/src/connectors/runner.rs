@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use domain::{connector::kind::ConnectorType, error::FieldError};
 use serde_json::{Map, Value};
+use url::Url;
 use uuid::Uuid;
 
 use super::{
     Caps, Connector, Input, Job, Outgoing, Wrong, all,
-    outcome::{Answer, Failed, Ran, Refused, by_status},
-    redact, schema,
+    outcome::{Answer, Failed, Ran, Refusal, Refused, by_status, is_done},
+    redact::{self, Secrets},
+    schema,
+    smtp::is_near,
 };
 use crate::egress::{Egress, OutboundRequest, OutboundResponse, Scope};
 
@@ -80,17 +83,15 @@ impl Runner {
         let mut faults = schema::faults(&kind.credential, data, path, false);
         if let Value::Object(map) = data {
             extend(&mut faults, connector.check_credential(map), path);
-            let base =
-                map.get("baseUrl").and_then(Value::as_str).or_else(|| map.get("webhookUrl").and_then(Value::as_str));
-            let field = if map.contains_key("baseUrl") { "baseUrl" } else { "webhookUrl" };
-            extend(&mut faults, self.check_place(field, base), path);
+            let secret = !redact::secrets_of(&kind.credential, map).is_empty();
+            for field in ["baseUrl", "webhookUrl"] {
+                let url = map.get(field).and_then(Value::as_str);
+                extend(&mut faults, self.check_place(field, url), path);
+                extend(&mut faults, url.filter(|_| secret).and_then(|url| in_the_open(field, url)), path);
+            }
             if let (Some(host), Some(port)) = (map.get("host").and_then(Value::as_str), port(map)) {
                 let refused = self.egress.check_host(host, port).err();
-                extend(
-                    &mut faults,
-                    refused.map(|error| FieldError::new("host", error.to_string())).into_iter().collect(),
-                    path,
-                );
+                extend(&mut faults, refused.map(|error| FieldError::new("host", error.to_string())), path);
             }
         }
         faults
@@ -110,6 +111,12 @@ impl Runner {
         refused.map(|error| FieldError::new(field, error.to_string())).into_iter().collect()
     }
 
+    /// Why an action does not take a rendered input; asked before it is stored, and again before it is sent.
+    pub fn misfit(&self, connector_type: &str, action: &str, input: &Map<String, Value>) -> Option<Wrong> {
+        let faults = self.faults(connector_type, action, &Input::rendered(input), "", false);
+        (!faults.is_empty()).then(|| Wrong::new("BAD_INPUT", told(&faults)))
+    }
+
     /// Does it. The input is checked once more, as it is now.
     pub async fn run(&self, call: Call<'_>) -> Ran {
         let unknown = || Wrong::new("CONNECTOR_UNKNOWN", "This build has no connector of this type with this action.");
@@ -120,9 +127,8 @@ impl Runner {
         if kind.credential_required && call.job.credential.is_empty() {
             return wrong(Wrong::new("CREDENTIAL_MISSING", "The step has no credential: give credentialId."));
         }
-        let faults = self.faults(call.connector_type, call.job.action, &Input::rendered(call.job.input), "", false);
-        if !faults.is_empty() {
-            return wrong(Wrong::new("BAD_INPUT", told(&faults)));
+        if let Some(misfit) = self.misfit(call.connector_type, call.job.action, call.job.input) {
+            return wrong(misfit);
         }
         let outgoing = match connector.request(&call.job) {
             Ok(outgoing) => outgoing,
@@ -143,7 +149,7 @@ impl Runner {
             // Slack's verdict is in the body here too.
             Ok(outgoing) => {
                 self.send(kind, connector.as_ref(), outgoing, &call, |answer| match answer.status {
-                    status if status < 400 => connector.read("", answer),
+                    status if is_done(status) => connector.read("", answer),
                     _ => by_status(kind.title, answer),
                 })
                 .await
@@ -158,22 +164,26 @@ impl Runner {
         connector: &dyn Connector,
         outgoing: Outgoing,
         call: &Call<'_>,
-        read: impl FnOnce(&OutboundResponse) -> Result<Value, super::outcome::Refusal>,
+        read: impl FnOnce(&OutboundResponse) -> Result<Value, Refusal>,
     ) -> Ran {
-        let mut secrets = redact::secrets_of(&kind.credential, call.job.credential);
-        secrets.extend(connector.derived_secrets(call.job.credential));
+        let mut values = redact::secrets_of(&kind.credential, call.job.credential);
+        values.extend(connector.derived_secrets(call.job.credential));
+        let secrets = Secrets::of(&values);
         let mut ran = match outgoing {
             Outgoing::Mail(mail) => mail.send(&self.egress, call.scope, call.timeout, call.origins.as_deref()).await,
             Outgoing::Http(request) => self.http(request, call, read).await,
         };
         ran.call = ran.call.map(|facts| redact::facts(facts, &secrets));
-        match &mut ran.result {
-            Ok(answer) | Err(Failed::Refused(Refused { answer, .. })) => {
-                redact::value(&mut answer.output, &secrets);
-                redact::map_of(&mut answer.headers, &secrets);
+        let answer = match &mut ran.result {
+            Ok(answer) => answer,
+            Err(Failed::Refused(Refused { refusal, answer, .. })) => {
+                refusal.redact(kind.title, &secrets);
+                answer
             }
-            Err(_) => {}
-        }
+            Err(_) => return ran,
+        };
+        redact::value(&mut answer.output, &secrets);
+        redact::map_of(&mut answer.headers, &secrets);
         ran
     }
 
@@ -181,7 +191,7 @@ impl Runner {
         &self,
         mut request: OutboundRequest,
         call: &Call<'_>,
-        read: impl FnOnce(&OutboundResponse) -> Result<Value, super::outcome::Refusal>,
+        read: impl FnOnce(&OutboundResponse) -> Result<Value, Refusal>,
     ) -> Ran {
         let has =
             |name: &str, request: &OutboundRequest| request.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
@@ -223,12 +233,20 @@ fn wrong(wrong: Wrong) -> Ran {
     Ran { result: Err(Failed::Wrong(wrong)), call: None }
 }
 
+/// A secret travels encrypted, but to a server on this machine.
+fn in_the_open(field: &str, url: &str) -> Option<FieldError> {
+    let url = Url::parse(url).ok().filter(|url| url.scheme() == "http")?;
+    let message =
+        "must be https: http sends the secret for everybody to read; only a server on this machine may have it so";
+    (!is_near(url.host_str().unwrap_or_default())).then(|| FieldError::new(field, message))
+}
+
 fn port(map: &Map<String, Value>) -> Option<u16> {
     map.get("port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok())
 }
 
 /// Each field once; the schema's word goes first.
-fn extend(faults: &mut Vec<FieldError>, more: Vec<FieldError>, path: &str) {
+fn extend(faults: &mut Vec<FieldError>, more: impl IntoIterator<Item = FieldError>, path: &str) {
     for fault in more {
         let field = if path.is_empty() { fault.field } else { format!("{path}.{}", fault.field) };
         if !faults.iter().any(|known| known.field == field) {

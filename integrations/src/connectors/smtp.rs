@@ -276,7 +276,7 @@ fn person(field: &str, text: &str) -> Result<Mailbox, Wrong> {
 }
 
 /// Of this machine, by its looks.
-fn is_near(host: &str) -> bool {
+pub(super) fn is_near(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare.eq_ignore_ascii_case("localhost") || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

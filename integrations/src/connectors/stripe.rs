@@ -16,6 +16,9 @@ use crate::egress::{OutboundRequest, OutboundResponse};
 
 const USUAL: &str = "https://api.stripe.com";
 
+/// Seconds: Stripe keeps keys for a day at least, and an hour is for clocks and waiting.
+const REMEMBERED: u32 = 23 * 3_600;
+
 pub(super) struct Stripe;
 
 /// An action that creates something: its fields, and those that it cannot do without.
@@ -38,7 +41,7 @@ fn creates(
         name,
         title,
         description,
-        repeat: Repeat::Keyed,
+        repeat: Repeat::KeyedFor(REMEMBERED),
         input: json!({ "type": "object", "required": required, "additionalProperties": false, "properties": properties }),
         output: object("The object as Stripe gives it."),
     }

@@ -100,6 +100,47 @@ fn every_description_is_whole() {
 }
 
 #[test]
+fn only_2xx_is_done() {
+    for connector in all() {
+        let kind = connector.kind();
+        let actions = kind.actions.iter().map(|action| action.name);
+        for action in actions.chain([""]).filter(|_| kind.name != "smtp") {
+            for status in [300, 302, 304, 308] {
+                let refusal = connector.read(action, &answered(status, json!({ "ok": true }))).unwrap_err();
+                assert_eq!((refusal.code, refusal.like), (format!("HTTP_{status}"), status), "{}", kind.name);
+                assert!(refusal.message.contains("baseUrl"), "{}", refusal.message);
+            }
+            for status in [200, 201, 204] {
+                assert!(connector.read(action, &answered(status, json!({ "ok": true }))).is_ok(), "{}", kind.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_secret_is_not_stored_for_a_place_in_the_open() {
+    let egress = crate::egress::Egress::new(crate::egress::EgressPolicy::default()).unwrap();
+    let runner = Runner::new(egress, Caps::default());
+    let fields = |kind: &str, data: Value| {
+        let faults = runner.check_credential(kind, &data, "data");
+        faults.into_iter().map(|fault| (fault.field, fault.message)).collect::<Vec<_>>()
+    };
+    let hook = "http://chat.test/webhooks/12/t0kenvalue";
+    for (kind, data, field) in [
+        ("slack", json!({ "token": "t", "baseUrl": "http://chat.test" }), "data.baseUrl"),
+        ("stripe", json!({ "apiKey": "t", "baseUrl": "HTTP://pay.test" }), "data.baseUrl"),
+        ("discord", json!({ "webhookUrl": hook }), "data.webhookUrl"),
+        ("discord", json!({ "botToken": "t", "baseUrl": "https://chat.test", "webhookUrl": hook }), "data.webhookUrl"),
+        ("http", json!({ "auth": "bearer", "token": "t", "baseUrl": "http://api.test" }), "data.baseUrl"),
+    ] {
+        let found = fields(kind, data);
+        assert_eq!((found.len(), found[0].0.as_str()), (1, field), "{kind}: {found:?}");
+        assert!(found[0].1.contains("must be https"), "{found:?}");
+    }
+    assert_eq!(fields("slack", json!({ "token": "t", "baseUrl": "https://chat.test" })), []);
+}
+
+#[test]
 fn an_instance_takes_no_credential_elsewhere() {
     let config = object(json!({ "baseUrl": "https://evil.test/api" }));
     let (input, credential) = (object(json!({ "channel": "C", "text": "t" })), object(json!({ "token": "x" })));

@@ -43,6 +43,8 @@ pub(super) struct Hop {
     credentials: Vec<HeaderName>,
     /// Belongs to the first host alone, too.
     pub identity: Option<ClientIdentity>,
+    /// The URL holds a credential, and a server that redirects likes to hand on path and query as they came.
+    bound_to_origin: bool,
 }
 
 impl Hop {
@@ -82,7 +84,8 @@ impl Hop {
         if identity.is_some() && url.scheme() != "https" {
             return Err(EgressError::InvalidRequest { reason: "a client certificate needs https".into() });
         }
-        Ok(Self { method: request.method.clone(), url, headers, body: request.body.clone(), credentials, identity })
+        let (method, body) = (request.method.clone(), request.body.clone());
+        Ok(Self { method, url, headers, body, credentials, identity, bound_to_origin: request.credential_in_url })
     }
 
     /// The next hop for an answer with this status and `Location`; `None` if it is no redirect. Whether the target may
@@ -109,6 +112,9 @@ impl Hop {
             OF_BODY.iter().for_each(|name| _ = next.headers.remove(*name));
         }
         if self.url.origin() != next.url.origin() {
+            if self.bound_to_origin {
+                return Err(refused(&next.url, "it leads to another host, and the address holds a credential"));
+            }
             let in_headers = self.credentials.iter().any(|name| next.headers.contains_key(name));
             let shown_in_handshake = next.identity.take().is_some();
             let had_credentials = in_headers || shown_in_handshake;
@@ -190,6 +196,18 @@ mod tests {
         assert!(next(&first, 307, "/same").unwrap().unwrap().body.is_some());
         let open = hop(Method::POST, "https://a.example/x", false);
         assert!(next(&open, 308, "https://b.example/").unwrap().unwrap().body.is_some());
+    }
+
+    #[test]
+    fn a_credential_in_the_url_goes_nowhere_else() {
+        let url = "https://a.example/x?key=s3cret";
+        let first = Hop::first(&OutboundRequest::get(url).credential_in_url(), Url::parse(url).unwrap()).unwrap();
+        for elsewhere in ["https://b.example/x?key=s3cret", "https://a.example:81/", "//sub.a.example/x?key=s3cret"] {
+            let refused = next(&first, 302, elsewhere).err();
+            assert!(matches!(refused, Some(EgressError::RedirectRefused { .. })), "{elsewhere}: {refused:?}");
+        }
+        let same = next(&first, 302, "/y?key=s3cret").unwrap().unwrap();
+        assert!(next(&same, 302, "https://b.example/").is_err(), "nor after a hop at home");
     }
 
     #[test]

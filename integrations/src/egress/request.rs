@@ -59,6 +59,8 @@ pub struct OutboundRequest {
     /// The origins that may be called, by this request and by whatever it is redirected to. `None`: every one that the
     /// policy lets through.
     pub origins: Option<Vec<String>>,
+    /// A credential stands in the URL itself: no redirect to another scheme, host or port is followed.
+    pub credential_in_url: bool,
     /// Shown in the TLS handshake; stays with the first scheme, host and port, as credentials in headers do.
     pub identity: Option<ClientIdentity>,
 }
@@ -77,6 +79,7 @@ impl OutboundRequest {
             scope: Scope::default(),
             retries: 0,
             origins: None,
+            credential_in_url: false,
             identity: None,
         }
     }
@@ -95,6 +98,12 @@ impl OutboundRequest {
         let name = name.into();
         self.sensitive_headers.push(name.clone());
         self.header(name, value)
+    }
+
+    /// Says that the URL holds a credential: it goes nowhere else with it.
+    pub fn credential_in_url(mut self) -> Self {
+        self.credential_in_url = true;
+        self
     }
 
     pub fn identity(mut self, identity: ClientIdentity) -> Self {

@@ -2,10 +2,11 @@
 
 use domain::{
     actor::Role,
-    connection::{Health, IngestionStatus},
+    connection::{ConnectionEvent, Health, IngestionStatus, SpecSource},
+    connector::ConnectorEvent,
     delivery::DeliveryStatus,
     execution::{ExecutionStatus, StepStatus},
-    ids::EventId,
+    ids::{ConnectionId, ConnectorId, CredentialId, EventId, WorkspaceId},
     workflow::Status,
 };
 use projections::{
@@ -14,7 +15,7 @@ use projections::{
 
 use crate::{
     history,
-    log::{Log, sealed, stored, time},
+    log::{Log, sealed, stored, time, unique},
 };
 
 #[tokio::test]
@@ -45,6 +46,32 @@ async fn accounts_keys_and_plans() {
     assert_eq!(key.created_by, "user_of_tests");
     let plan = reads.plan(h.workspace, h.plan).await.unwrap().unwrap();
     assert_eq!((plan.confidence, plan.execution_id, plan.writes), (0.7, Some(h.execution), true));
+}
+
+#[tokio::test]
+async fn what_ends_in_the_middle_counts_in_the_version() {
+    let mut log = Log::fresh().await;
+    let (workspace, credential_id) = (WorkspaceId(unique()), CredentialId(unique()));
+    let created = ConnectorEvent::Created {
+        connector_type: "slack".into(),
+        name: "chat".into(),
+        credential_id: Some(credential_id),
+        config: serde_json::json!({}),
+    };
+    let read = ConnectorEvent::CredentialRead { credential_id, version: 1, purpose: "connector_test".into() };
+    let connector = ConnectorId(unique());
+    log.append(workspace.0, "connector", connector.0, vec![created, read]).await;
+    let connection = ConnectionId(unique());
+    let events = vec![
+        history::connection_created("CRM", SpecSource::None),
+        ConnectionEvent::DocumentsFetched { calls: vec![], more: 0 },
+        ConnectionEvent::CredentialRead { credential_id, version: 1, purpose: "test".into(), host: None },
+    ];
+    let end = log.append(workspace.0, "connection", connection.0, events).await;
+    let reads = log.project_until(end).await;
+    assert_eq!(reads.connector(workspace, connector).await.unwrap().unwrap().version, 2);
+    let row = reads.connection(workspace, connection).await.unwrap().unwrap();
+    assert_eq!((row.version, row.updated_at), (3, row.created_at), "nobody changed it");
 }
 
 #[tokio::test]
