@@ -39,6 +39,9 @@ use crate::{
 /// How long a stopping node waits for calls under way.
 const DRAIN: Duration = Duration::from_secs(30);
 
+/// So much longer it waits for renewals of access tokens.
+const RENEWALS: Duration = Duration::from_secs(8);
+
 /// What a node needs to run; the settings name it, or the private engines do.
 pub struct Engines {
     pub database_url: SecretString,
@@ -164,6 +167,7 @@ impl Wired {
         let runs = |role: Role| self.roles.contains(&role);
         let roles =
             Roles { relay: runs(Role::Relay), executor: runs(Role::Executor), dispatcher: runs(Role::Dispatcher) };
+        let app = self.app;
         let mut parts = executors::start(&self.node, roles, &shutdown);
         if let Some(projector) = self.projector {
             let stop = shutdown.clone();
@@ -205,9 +209,14 @@ impl Wired {
             }
         }
         // Calls under way are awaited; what takes longer is dropped, and taken over from the log.
+        let stopping = std::time::Instant::now();
         let drained = async { while parts.join_next().await.is_some() {} };
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             tracing::warn!("calls under way are left to the next start");
+        }
+        // Tokens that a provider has given are stored, whoever asked for them.
+        if !commands::oauth::settle(&app, (DRAIN + RENEWALS).saturating_sub(stopping.elapsed())).await {
+            tracing::warn!("renewals of access tokens under way are left to their leases");
         }
         anyhow::ensure!(lost.is_none(), "a part of this node ended unexpectedly");
         Ok(())

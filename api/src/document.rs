@@ -130,7 +130,9 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
     if has_body {
         operation["requestBody"]["description"] = json!("Unknown fields are refused; every fault is named.");
         if let Some(example) = examples::request(method, path) {
-            operation["requestBody"]["content"]["application/json"]["example"] = example;
+            for media in operation["requestBody"]["content"].as_object_mut().into_iter().flat_map(Map::values_mut) {
+                media["example"] = example.clone();
+            }
         }
     }
     for (status, response) in operation["responses"].as_object_mut().into_iter().flatten() {

@@ -34,6 +34,7 @@ pub fn request(method: &str, path: &str) -> Option<Value> {
         ("put", "/organizations/current") => json!({ "settings": { "requireHostApproval": true } }),
         ("post" | "put", "/connections/{id}/credentials") => json!({ "credentials": { "value": "a new key" } }),
         ("post", "/oauth/authorize") => json!({ "connectionId": CONNECTION, "scopes": ["repo"] }),
+        ("post", "/oauth/connect") => json!({ "link": "ln_… of the connectUrl", "token": "the one of the page" }),
         ("post", "/oauth/refresh" | "/oauth/revoke") => json!({ "connectionId": CONNECTION }),
         ("post", "/secrets") => json!({ "name": "partner token", "type": "secret", "value": "keep this safe" }),
         ("put", "/secrets/{id}") => json!({ "value": "keep this one safe" }),

@@ -12,6 +12,8 @@ use tracing::Instrument;
 use crate::{limits::Class, problem::Problem, request::Arrival, state::ApiState};
 
 const API_POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// The page of a connect link has a form.
+const CONNECT_POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 /// Swagger UI is one page with its script and style inside.
 const DOCS_POLICY: &str = "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; \
                            img-src 'self' data:; font-src 'self' data:; connect-src 'self'; base-uri 'none'; \
@@ -83,7 +85,11 @@ impl<E: Endpoint> Shell<E> {
 
     fn headers(&self, headers: &mut HeaderMap, arrival: &Arrival, path: &str, origin: Option<HeaderValue>) {
         let is_docs = path.starts_with("/docs");
-        let policy = if is_docs { DOCS_POLICY } else { API_POLICY };
+        let policy = match path {
+            _ if is_docs => DOCS_POLICY,
+            _ if path.ends_with("/oauth/connect") => CONNECT_POLICY,
+            _ => API_POLICY,
+        };
         let mut set = |name: &'static str, value: &'static str| {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         };

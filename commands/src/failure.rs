@@ -22,7 +22,7 @@ impl<T> Done<T> {
 
 pub type Outcome<T> = Result<Done<T>, Failure>;
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Failure {
     /// The caller's fault, told to the caller.
     #[error(transparent)]

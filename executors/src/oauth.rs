@@ -149,6 +149,11 @@ impl OauthProviders for Providers {
             ..Endpoints::default()
         };
         let (given_authorization, given_token) = (provider.authorization_url, provider.token_url);
+        // The operator may know better than an issuer's metadata; whoever names an issuer of their own means all of it.
+        let vouched = known.is_none() && provider.issuer.is_some();
+        if vouched && (given_authorization.is_some() || given_token.is_some()) {
+            return Err(wrong("has endpoints beside its issuer, whose metadata names them: give one or the other"));
+        }
         match (given_authorization, given_token, &provider.issuer) {
             (Some(authorization), Some(token), _) => {
                 (endpoints.authorization, endpoints.token) = (authorization, token);

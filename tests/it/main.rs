@@ -28,6 +28,7 @@ mod metrics;
 mod oauth;
 mod oauth_attacks;
 mod oauth_faults;
+mod oauth_moved;
 mod oauth_settings;
 mod planner_model;
 mod prism;

@@ -5,6 +5,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::support::fake_provider::{CODE, Fake, SECRET, Way, belongs};
+use crate::support::person::Person;
 use crate::support::{Answer, Client, Server};
 
 fn refused(answer: &Answer) {
@@ -125,7 +126,36 @@ async fn redirects_links_and_secrets_in_urls() {
     let link = begun.data(200)["connectUrl"].as_str().unwrap().to_owned();
     let path = link.split("/api/v1").nth(1).unwrap().to_owned();
     let guest = server.anonymous();
-    assert_eq!(call(&guest, &path).await.status, 302);
+    // Looking at it changes nothing: whoever opens it is told whose it is first.
+    let mut person = Person::default();
+    for _ in 0..2 {
+        let page = person.get(&link).await;
+        assert_eq!(page.status, 200, "{}", page.text);
+        let policy = page.headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.contains("default-src 'none'") && policy.contains("form-action 'self'"), "{policy}");
+        let host = fake.url().trim_start_matches("http://");
+        for told in ["fake", host, "read", "maria", "Workspace"] {
+            assert!(page.text.contains(told), "{told}: {}", page.text);
+        }
+        let set = page.headers["set-cookie"].to_str().unwrap();
+        assert!(set.contains("HttpOnly") && set.contains("SameSite=Strict"), "{set}");
+    }
+    // A form of another site: without the page's cookie, with another's token, as browsers mark it.
+    let page = person.get(&link).await;
+    let url = link.split('?').next().unwrap().to_owned();
+    let secret = link.split("link=").nth(1).unwrap();
+    let mut stranger = Person::default();
+    for form in [format!("link={secret}"), format!("link={secret}&token="), format!("link={secret}&token=00")] {
+        for browser in [&mut stranger, &mut person] {
+            let answer = browser.ask(Method::POST, &url, Some(&form)).await;
+            assert_eq!((answer.status, answer.next()), (400, None), "{}", answer.text);
+        }
+    }
+    assert_eq!(stranger.go_on(&page).await.status, 400, "another browser's page");
+    let opened = person.go_on(&page).await;
+    let next = opened.next().unwrap();
+    assert!(next.starts_with(&format!("{}/authorize?", fake.url())), "{next}");
+    assert_eq!(person.go_on(&page).await.status, 400, "it is good once");
     refused(&call(&guest, &path).await);
     refused(&before.back(&server, "").await);
     refused(&call(&guest, &format!("{}0", &path[..path.len() - 1])).await);

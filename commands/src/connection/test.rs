@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    connection::{BOUND, Connection, ConnectionCommand, host_of},
+    connection::{BOUND, Connection, ConnectionCommand, OTHER_KIND, host_of},
     credential::Credential,
     ids::{ConnectionId, CredentialId},
     oauth::Because,
@@ -165,6 +165,9 @@ fn unusable(
     }
     if credential.is_erased() {
         return because(Some("credential_unusable"), "The connection's credential was destroyed: store it again.");
+    }
+    if !connection.takes(&credential.kind) {
+        return because(Some("credential_unusable"), OTHER_KIND);
     }
     if credential.is_expired(now) {
         return because(None, "The credential has expired; store a new one.");

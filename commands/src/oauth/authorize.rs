@@ -33,7 +33,7 @@ pub struct Begun {
     pub flow: OauthFlowId,
     /// At the provider; for the browser that keeps `browser`.
     pub authorization_url: String,
-    /// One address that begins it in whatever browser opens it first.
+    /// One address that begins it in the first browser in which somebody agrees to that.
     pub connect_url: SecretString,
     /// For a cookie.
     pub browser: SecretString,
@@ -68,6 +68,7 @@ pub async fn authorize(app: &App, context: &Context, input: Authorize) -> Outcom
         endpoints: endpoints.clone(),
         scopes: scopes.clone(),
         redirect_uri: redirect_uri.clone(),
+        target: state.origin(),
         state_hash: state_token.hash,
         link_hash: link_token.hash,
         browser_hash: browser_token.hash,
@@ -128,41 +129,4 @@ fn checked(base: &str, endpoints: &Endpoints, scopes: &[String], wanted: Option<
     }
     faults.into_result()?;
     Ok(wanted)
-}
-
-/// A link that was opened: where to go, and what the browser keeps.
-pub struct Opened {
-    pub flow: OauthFlowId,
-    pub authorization_url: String,
-    pub browser: SecretString,
-}
-
-/// Binds the browser that opens the link. The address at the provider is made anew, for its state was never kept.
-pub async fn open_link(app: &App, request: &crate::RequestInfo, link: &SecretString) -> Result<Opened, Failure> {
-    let unknown = || Rejection::new(Code::Oauth2Error, "This link is not known here; begin again.");
-    let parsed = OpaqueToken::parse(OpaqueKind::OauthLink, link).ok_or_else(unknown)?;
-    let mut loaded = app.store().load::<OauthFlow>(parsed.id).await?;
-    let context = super::callback::context_of(&loaded, request).ok_or_else(unknown)?;
-    let (browser, browser_token, _) = OpaqueToken::generate(OpaqueKind::OauthBrowser, parsed.id);
-    let (travelling, state_token, _) = OpaqueToken::generate(OpaqueKind::OauthState, parsed.id);
-    let OauthFlow { endpoints, redirect_uri, scopes, .. } = &loaded.state;
-    let ask = app.ports().oauth.authorization(endpoints, redirect_uri, scopes, &travelling, &nonce(&travelling));
-    let (authorization_url, verifier) = ask.map_err(|fault| failure(&endpoints.title, &fault))?;
-    let command = OauthFlowCommand::OpenLink {
-        link_hash: parsed.hash,
-        browser_hash: browser_token.hash,
-        state_hash: state_token.hash,
-        verifier: app.vault().seal(context.actor.workspace, VERIFIER, verifier.expose_secret()).await?,
-        now: app.now(),
-    };
-    let mut unit = Unit::new(app, &context).await?;
-    unit.stage(&mut loaded, command)?;
-    let opened = Opened { flow: OauthFlowId(parsed.id), authorization_url, browser };
-    match unit.commit(opened).await {
-        // Another browser was faster.
-        Err(failure) if failure.is_conflict() => {
-            Err(Rejection::new(Code::Oauth2Error, "This link was opened before; begin again.").into())
-        }
-        other => other.map(|done| done.value),
-    }
 }

@@ -134,6 +134,8 @@ async fn take(
     let connection = flow.connection.ok_or_else(|| Failure::Internal("an authorization of nothing".into()))?;
     let verifier = flow.verifier.as_ref().ok_or_else(|| Failure::Internal("an authorization that has ended".into()))?;
     let verifier: String = app.vault().open_sealed(context.actor.workspace, VERIFIER, verifier).await?;
+    // The secret that is stored now is the present client's.
+    unchanged(flow, &connection::load(app, context.actor.workspace, connection).await?.state)?;
     let own = flow.client.client_id.is_some();
     let before = match own {
         true => tokens::read(app, context, connection, "oauth_exchange", &flow.endpoints.token).await?.0,
@@ -182,10 +184,7 @@ async fn store(
     loop {
         attempt += 1;
         let mut target = connection::load(app, workspace, connection).await?;
-        if !target.state.oauth_client().is_some_and(|present| present.is_same(&flow.client)) {
-            let message = "Nothing was connected: the connection's OAuth client was changed meanwhile. Begin again.";
-            return Err(Rejection::new(Code::Oauth2Error, message).into());
-        }
+        unchanged(flow, &target.state)?;
         let (present, stored) = next_version(app, &target, made, &value).await?;
         let (credential, version) = (CredentialId(present.id), stored.version);
         let outcome = async {
@@ -209,6 +208,17 @@ async fn store(
             other => return other,
         }
     }
+}
+
+/// What a person agreed to is this client, and tokens for this host.
+fn unchanged(flow: &OauthFlow, present: &Connection) -> Result<(), Rejection> {
+    let what = match present.oauth_client().is_some_and(|client| client.is_same(&flow.client)) {
+        true if present.origin() == flow.target => return Ok(()),
+        true => "host",
+        false => "OAuth client",
+    };
+    let message = format!("Nothing was connected: the connection's {what} was changed meanwhile. Begin again.");
+    Err(Rejection::new(Code::Oauth2Error, message))
 }
 
 /// Stores the value as the next version of the connection's credential, or as the first one of a new credential.
@@ -240,7 +250,7 @@ fn stage_credential(
     let credential = CredentialId(present.id);
     if present.state.created {
         unit.stage(&mut present, CredentialCommand::Rotate { value })?;
-        unit.stage(target, ConnectionCommand::BindCredential { credential })?;
+        unit.stage(target, ConnectionCommand::AttachCredential { credential })?;
         return Ok(());
     }
     let name = name::derived(&target.state.name, "credential");

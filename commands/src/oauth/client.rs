@@ -35,7 +35,8 @@ pub(crate) fn check(app: &App, client: &OauthClient) -> Result<(), Failure> {
     }
 }
 
-/// The connection's `authType` becomes `oauth2` with this client.
+/// The connection's `authType` becomes `oauth2` with this client. Where its id or provider is another one, the secret that
+/// was stored goes nowhere any more.
 pub async fn set_client(
     app: &App,
     context: &Context,
@@ -52,8 +53,10 @@ pub async fn set_client(
         connection::update(app, context, id, None, patch).await?;
     }
     let Some(secret) = secret else { return Ok(()) };
+    // One that was for another client, or another provider, is gone by now.
+    let stored = connection::load(app, context.actor.workspace, id).await?.state.credential;
     let text = super::tokens::Values { client_secret: Some(secret), ..Default::default() }.text()?;
-    match present.credential.filter(|_| same_kind) {
+    match stored.filter(|_| same_kind) {
         Some(credential) => drop(credential::rotate(app, context, credential, text).await?),
         None => {
             let name = name::derived(&present.name, "credential");

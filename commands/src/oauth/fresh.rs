@@ -1,15 +1,11 @@
 //! An access token that is good: the present one, or a renewed one. One renewal at a time, over all nodes.
 //!
-//! On a node the others wait for the one that does it; over nodes `connection.oauth_refresh_started` decides, and the
-//! others look at the connection's stream until its outcome is there. A node that dies in between leaves that event
-//! without an outcome: when its lease is over the next one tries with the refresh token that is stored, and what the
-//! provider says to that is the outcome.
+//! On a node the renewal is a task of its own (see `turns`), and whoever needs it waits for its end; over nodes
+//! `connection.oauth_refresh_started` decides, and the others look at the connection's stream until its outcome is there. A
+//! node that dies in between leaves that event without an outcome: when its lease is over the next one tries with the
+//! refresh token that is stored, and what the provider says to that is the outcome.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
-};
+use std::time::Duration;
 
 use chrono::TimeDelta;
 use domain::{
@@ -20,9 +16,13 @@ use domain::{
     ids::{ConnectionId, CredentialId},
     oauth::{Because, Fault, FaultKind, Grant, OauthClient},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{authorize::titled, sentence, tokens};
+use super::{
+    authorize::titled,
+    sentence, tokens,
+    turns::{self, Turn},
+};
 use crate::{
     App, Context, Failure, connection,
     ports::OauthParty,
@@ -30,33 +30,18 @@ use crate::{
     unit::{Unit, change},
 };
 
-/// The provider has 10 seconds for its metadata and for its answer; after this a renewal counts as lost.
-const LEASE: TimeDelta = TimeDelta::seconds(30);
-/// So long somebody waits for a renewal of another node.
-const PATIENCE: Duration = Duration::from_secs(45);
+/// After this a renewal counts as lost. The provider has 10 seconds for its answer; the rest is below.
+const LEASE: TimeDelta = TimeDelta::seconds(45);
+/// So long somebody waits for a renewal: longer than a lease, so that the next one is seen.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What a provider's metadata may take.
+const METADATA: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(100);
 /// What a provider gave is worth trying to store for so long.
 const STORING: Duration = Duration::from_secs(20);
 /// Versions that are kept behind the present one: attempts that have begun still read them.
 const KEPT: i32 = 2;
 const RACES: usize = 8;
-
-/// Connections that are being renewed on this node.
-#[derive(Default)]
-pub struct Renewals(Mutex<HashMap<ConnectionId, Weak<tokio::sync::Mutex<()>>>>);
-
-impl Renewals {
-    fn of(&self, id: ConnectionId) -> Arc<tokio::sync::Mutex<()>> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = all.get(&id).and_then(Weak::upgrade) {
-            return known;
-        }
-        all.retain(|_, known| known.strong_count() > 0);
-        let new = Arc::new(tokio::sync::Mutex::new(()));
-        all.insert(id, Arc::downgrade(&new));
-        new
-    }
-}
 
 /// How it stands with a connection's access token.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,31 +90,55 @@ pub async fn fresh(
         if !grant.refreshable {
             return without_refresh_token(app, context, id, grant).await;
         }
-        let mutex = app.renewals().of(id);
-        let _mine = mutex.lock().await;
+        let (work, whose) = (app.clone(), context.clone());
+        let (ours, told) = app.renewals().join(app, id, || turn(work, whose, id, because, seen));
+        match turns::outcome(told, deadline).await? {
+            Some(Turn::Renewed(standing)) => return Ok(standing),
+            Some(Turn::Found(standing)) if ours => return Ok(standing),
+            // What was found for another's reason may not hold for ours.
+            Some(_) if Instant::now() < deadline => {}
+            _ => return Ok(too_long()),
+        }
+    }
+}
+
+fn too_long() -> Fresh {
+    Fresh::Failed("The access token is being renewed, and that takes too long.".into())
+}
+
+/// Renews it, or waits until another node has.
+async fn turn(
+    app: App,
+    context: Context,
+    id: ConnectionId,
+    because: Because,
+    seen: Option<i32>,
+) -> Result<Turn, Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
         // Whoever had the turn before may have done it.
-        let state = connection::load(app, context.actor.workspace, id).await?.state;
-        let Some(grant) = usable(&state).filter(|grant| grant.lost.is_none()) else { continue };
+        let state = connection::load(&app, context.actor.workspace, id).await?.state;
+        let Some(grant) = usable(&state).filter(|grant| grant.lost.is_none()) else { return Ok(Turn::Gone) };
         let now = app.now();
         if !grant.is_due(because, seen, now) {
-            return Ok(Fresh::Version(grant.version));
+            return Ok(Turn::Found(Fresh::Version(grant.version)));
         }
         if let Some(at) = grant.retry_at.filter(|at| *at > now && because != Because::Asked) {
             // What is still good is used; a provider that is down is not asked by everybody.
-            return Ok(match grant.is_over(now) {
+            return Ok(Turn::Found(match grant.is_over(now) {
                 false if because != Because::Refused => Fresh::Version(grant.version),
                 _ => Fresh::Failed(format!("The access token cannot be renewed before {}.", at.format("%H:%M:%S UTC"))),
-            });
+            }));
+        }
+        if app.renewals().is_closed() || Instant::now() >= deadline {
+            return Ok(Turn::Found(too_long()));
         }
         if !grant.is_under_way(now)
-            && let Some(renewed) = renew(app, context, id, &state, because, seen).await?
+            && let Some(renewed) = renew(&app, &context, id, &state, because, seen).await?
         {
-            return Ok(renewed);
+            return Ok(Turn::Renewed(renewed));
         }
         // Another node is at it.
-        if Instant::now() >= deadline {
-            return Ok(Fresh::Failed("The access token is being renewed, and that takes too long.".into()));
-        }
         sleep(LOOK).await;
     }
 }
@@ -250,7 +259,9 @@ impl Renewal<'_> {
                 return self.lost("cannot be asked: the stored tokens cannot be opened").await;
             }
         };
-        let endpoints = match self.app.ports().oauth.endpoints(workspace, self.client).await {
+        let endpoints = timeout(METADATA, self.app.ports().oauth.endpoints(workspace, self.client)).await;
+        let late = || Err(Fault::new(FaultKind::Unreachable, "does not give its metadata in time"));
+        let endpoints = match endpoints.unwrap_or_else(|_| late()) {
             Ok(endpoints) => endpoints,
             Err(fault) => return self.failed(&titled(self.client), &fault).await,
         };
@@ -337,7 +348,7 @@ impl Renewal<'_> {
         }
     }
 
-    /// `None`: it came too late, or the grant was given back.
+    /// `None`: another renewal was faster, or the grant was given back.
     async fn append(
         &self,
         text: &secrecy::SecretString,
@@ -359,11 +370,11 @@ impl Renewal<'_> {
             expires_at: tokens::expires_at(tokens, now),
             refreshable,
         };
-        let number = self.number;
+        let (number, from) = (self.number, self.version);
         let context = self.context.without_claim();
         let outcome = async {
             let mut unit = Unit::new(app, &context).await?;
-            let record = OauthCommand::RecordRefresh { number, granted, rotated, now };
+            let record = OauthCommand::RecordRefresh { number, from, granted, rotated, now };
             if unit.stage(&mut target, ConnectionCommand::Oauth(record))?.is_empty() {
                 return Err(Rejection::new(Code::Oauth2Error, "the grant has moved on").into());
             }

@@ -8,11 +8,13 @@ mod authorize;
 mod callback;
 mod client;
 mod fresh;
+mod link;
 mod revoke;
 mod token;
 mod tokens;
+mod turns;
 
-pub use authorize::{Authorize, Begun, Opened, authorize, open_link};
+pub use authorize::{Authorize, Begun, authorize};
 pub use callback::{Callback, Connected, callback, flow_of};
 pub(crate) use client::check as check_client;
 pub use client::set_client;
@@ -20,10 +22,12 @@ use domain::{
     error::{Code, Rejection},
     oauth::{Fault, FaultKind},
 };
-pub use fresh::{Fresh, Renewals, fresh, not_connected, renew_due};
+pub use fresh::{Fresh, fresh, not_connected, renew_due};
+pub use link::{Offer, Opened, flow_of_link, offer, open_link};
 pub use revoke::{Revoked, revoke};
 pub use token::{Token, token};
 pub use tokens::reveal;
+pub use turns::{Renewals, settle};
 
 use crate::{App, Failure, ports::KnownProvider};
 

@@ -6,4 +6,5 @@ mod postgres;
 mod change;
 mod keys;
 mod node;
+mod renewal;
 mod secrets;

@@ -133,6 +133,11 @@ impl OauthProviders for Nobody {
 
 /// A node of an installation.
 pub async fn node(database: &Database) -> App {
+    node_with(database, Arc::new(Nobody)).await
+}
+
+/// With these OAuth providers.
+pub async fn node_with(database: &Database, oauth: Arc<dyn OauthProviders>) -> App {
     let pool = database.pool("apiq_writer").await;
     // The same on each node: 32 zero bytes.
     let master = MasterKey::from_base64(&format!("{}=", "A".repeat(43)).into()).unwrap();
@@ -143,10 +148,11 @@ pub async fn node(database: &Database) -> App {
         tester: Arc::new(Nobody),
         addresses: Arc::new(Nobody),
         certificates: Arc::new(Nobody),
-        oauth: Arc::new(Nobody),
+        oauth,
         connectors: Arc::new(Nobody),
     };
-    App::new(store, vault, Settings::default(), ports)
+    let public_url = Some("https://apiq.test".to_owned());
+    App::new(store, vault, Settings { public_url, ..Settings::default() }, ports)
 }
 
 pub const WORKSPACE: WorkspaceId = WorkspaceId(Uuid::from_u128(7));

@@ -127,6 +127,16 @@ impl AuthScheme {
         }
     }
 
+    /// Is a credential of this scheme one of the other, and as safe there? Where OAuth is involved; values of other
+    /// schemes are looked at when they are sent.
+    pub fn keeps_credential(&self, other: &Self) -> bool {
+        match (self, other) {
+            (AuthScheme::Oauth2 { client }, AuthScheme::Oauth2 { client: new }) => client.shares_secret(new),
+            (AuthScheme::Oauth2 { .. }, _) | (_, AuthScheme::Oauth2 { .. }) => false,
+            _ => true,
+        }
+    }
+
     /// Everything that goes on a request.
     pub fn parts(&self) -> Vec<Part> {
         match self {

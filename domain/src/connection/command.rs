@@ -137,7 +137,15 @@ pub(super) fn decide(state: &Connection, command: ConnectionCommand) -> Result<V
         Create { .. } => Ok(vec![]),
         Update(patch) => update(state, patch),
         AttachCredential { credential } if state.credential == Some(credential) => Ok(vec![]),
-        AttachCredential { credential } => Ok(vec![ConnectionEvent::CredentialAttached { credential_id: credential }]),
+        AttachCredential { credential } => {
+            // A grant's tokens are in the one before: it ends with it.
+            let before = state.credential.filter(|_| state.grant.is_some());
+            let detached = before.map(|credential_id| ConnectionEvent::CredentialDetached { credential_id });
+            let attached = ConnectionEvent::CredentialAttached { credential_id: credential };
+            Ok(detached.into_iter().chain([attached]).collect())
+        }
+        // Tokens go where a person has agreed to, and a client's secret goes to the provider: see `OauthCommand::Grant`.
+        BindCredential { .. } if state.oauth_client().is_some() => Ok(vec![]),
         BindCredential { .. } if state.credential_base == state.effective_base_url() => Ok(vec![]),
         BindCredential { credential } => Ok(vec![ConnectionEvent::CredentialAttached { credential_id: credential }]),
         DetachCredential { credential } if state.credential == Some(credential) => {
@@ -290,6 +298,7 @@ fn update(state: &Connection, mut patch: ConnectionPatch) -> Result<Vec<Connecti
         resolved = decided(Some(wanted), auth, facts);
     }
     let moved = base_url.clone();
+    let unfit = auth.as_ref().and_then(|auth| state.credential.filter(|_| !state.auth.keeps_credential(auth)));
     let event = ConnectionEvent::Updated { name, description, base_url, auth, active, refresh_interval };
     let nothing = ConnectionEvent::Updated {
         name: None,
@@ -303,6 +312,7 @@ fn update(state: &Connection, mut patch: ConnectionPatch) -> Result<Vec<Connecti
         return Ok(vec![]);
     }
     let mut events = vec![event];
+    events.extend(unfit.map(|credential_id| ConnectionEvent::CredentialDetached { credential_id }));
     events.extend(resolved);
     if let Some(base) = moved {
         events.extend(approval::note(&state.private, &patch.gate));

@@ -158,6 +158,11 @@ impl Connection {
         absolute(server, &self.source)
     }
 
+    /// The origin of its base URL.
+    pub fn origin(&self) -> Option<String> {
+        self.effective_base_url().as_deref().and_then(origin)
+    }
+
     /// What goes on a call with these needs, or why that cannot be told.
     pub fn sending(&self, needs: Option<&Needs>) -> Result<Sending, String> {
         if let Some(why) = self.undecided() {
@@ -173,6 +178,12 @@ impl Connection {
             None => Some("the document that says how to authenticate has not been read yet".to_owned()),
             Some(facts) => wanted.resolve(Some(&facts.security)).err(),
         }
+    }
+
+    /// Is a credential of this kind one that its requests can carry? What the document decided may have been stored as
+    /// what was given.
+    pub fn takes(&self, kind: &str) -> bool {
+        kind == self.auth.credential_kind() || self.wanted.as_ref().is_some_and(|wanted| wanted.as_str() == kind)
     }
 
     fn set_auth(&mut self, auth: AuthScheme) {
@@ -284,6 +295,9 @@ fn trimmed(base: &str) -> String {
 /// Said wherever a credential would leave its host.
 pub const BOUND: &str = "The credential was stored for another host and goes nowhere else: if this host is \
                          right, store the credential again.";
+
+/// Said wherever a credential would travel as something that it is not.
+pub const OTHER_KIND: &str = "The stored credential was made for another authType: store it again.";
 
 /// Host and port of a URL, for people: where something goes.
 pub fn host_of(url: &str) -> Option<String> {

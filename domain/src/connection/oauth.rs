@@ -38,9 +38,10 @@ pub enum OauthCommand {
         host: Option<String>,
         now: DateTime<Utc>,
     },
-    /// The outcome of the renewal with this number.
+    /// The outcome of the renewal with this number, which began with the tokens of the version `from`.
     RecordRefresh {
         number: u32,
+        from: i32,
         granted: Granted,
         rotated: bool,
         now: DateTime<Utc>,
@@ -72,12 +73,11 @@ pub(super) fn decide(state: &Connection, command: OauthCommand) -> Result<Vec<Co
         OauthCommand::BeginRefresh { because, seen, executor, lease_until, host, now } => {
             Ok(begin(state, because, seen, executor, lease_until, host, now))
         }
-        OauthCommand::RecordRefresh { number, granted, rotated, now } => {
-            // One that was taken over comes too late; unless what took over has failed for good, and this one holds tokens.
-            let wanted = |grant: &Grant| {
-                let is_open = grant.refreshing.as_ref().is_some_and(|refreshing| refreshing.number == number);
-                is_open || (grant.lost.is_some() && number <= grant.refreshes)
-            };
+        OauthCommand::RecordRefresh { number, from, granted, rotated, now } => {
+            // One that was taken over may come late and holds the tokens that the provider gave, so that whatever became
+            // of its successor is moot. Each grant and each renewal has a version of its own: where the present one is
+            // still the one that this began with, the grant is the same, and nobody else has renewed it.
+            let wanted = |grant: &Grant| grant.version == from && number <= grant.refreshes;
             if !state.grant.as_ref().is_some_and(wanted) || state.credential != Some(granted.credential) {
                 return Ok(vec![]);
             }
@@ -122,7 +122,12 @@ fn grant(
     granted: Granted,
     now: DateTime<Utc>,
 ) -> Vec<ConnectionEvent> {
-    let mut events = vec![ConnectionEvent::OauthGranted {
+    let mut events = Vec::new();
+    // Whoever agrees at the provider does so for the host that the connection has now.
+    if state.credential == Some(granted.credential) && state.credential_base != state.effective_base_url() {
+        events.push(ConnectionEvent::CredentialAttached { credential_id: granted.credential });
+    }
+    events.push(ConnectionEvent::OauthGranted {
         provider,
         dialect,
         credential_id: granted.credential,
@@ -131,7 +136,7 @@ fn grant(
         expires_at: granted.expires_at,
         refreshable: granted.refreshable,
         granted_at: now,
-    }];
+    });
     events.extend(recovered(state, now));
     events
 }

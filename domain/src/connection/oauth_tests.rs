@@ -67,7 +67,7 @@ fn begin(because: Because, seen: Option<i32>, now: i64) -> OauthCommand {
 
 fn refreshed(number: u32, version: i32, now: i64) -> OauthCommand {
     let granted = granted(version, Some(now + 3_600));
-    OauthCommand::RecordRefresh { number, granted, rotated: true, now: at(now) }
+    OauthCommand::RecordRefresh { number, from: version - 1, granted, rotated: true, now: at(now) }
 }
 
 fn lose(number: Option<u32>, now: i64) -> OauthCommand {
@@ -103,12 +103,11 @@ fn a_refused_token_is_renewed_once_and_others_wait_for_it() {
 }
 
 #[test]
-fn who_died_in_between_is_noticed_and_its_late_outcome_is_not_taken() {
+fn who_died_in_between_is_noticed_and_its_late_failure_says_nothing() {
     let mut state = connected();
     run(&mut state, begin(Because::Use, None, 3_590));
     run(&mut state, begin(Because::Use, None, 3_621));
     assert!(state.grant.as_ref().unwrap().interrupted, "the refresh token may be used up");
-    assert!(run(&mut state, refreshed(1, 2, 3_622)).is_empty(), "the second is at it");
     assert!(run(&mut state, OauthCommand::FailRefresh { number: 1, reason: "x".into(), now: at(3_622) }).is_empty());
     assert!(run(&mut state, lose(Some(1), 3_622)).is_empty());
     run(&mut state, lose(Some(2), 3_623));
@@ -117,6 +116,54 @@ fn who_died_in_between_is_noticed_and_its_late_outcome_is_not_taken() {
     assert_eq!(run(&mut state, refreshed(1, 2, 3_624)).len(), 2, "and the health is told");
     let grant = state.grant.as_ref().unwrap();
     assert_eq!((grant.lost.is_none(), grant.interrupted, state.standing.health), (true, false, Health::Healthy));
+}
+
+#[test]
+fn late_tokens_are_taken_while_nobody_else_has_renewed() {
+    let mut state = connected();
+    run(&mut state, begin(Because::Use, None, 3_590));
+    run(&mut state, begin(Because::Use, None, 3_621));
+    assert_eq!(
+        run(&mut state, refreshed(1, 2, 3_622)).len(),
+        1,
+        "the second is at it, with a refresh token that is used up"
+    );
+    // What comes of the second is moot.
+    assert!(run(&mut state, lose(Some(2), 3_623)).is_empty());
+    assert!(run(&mut state, OauthCommand::FailRefresh { number: 2, reason: "x".into(), now: at(3_623) }).is_empty());
+    let stale = |number, version| OauthCommand::RecordRefresh {
+        number,
+        from: 1,
+        granted: granted(version, None),
+        rotated: true,
+        now: at(3_624),
+    };
+    assert!(run(&mut state, stale(2, 3)).is_empty());
+    assert_eq!(state.grant.as_ref().unwrap().version, 2);
+
+    // A person has connected it again: nothing of the grant before is taken for the new one's.
+    run(&mut state, begin(Because::Refused, Some(2), 3_630));
+    let (provider, dialect) = ("GitHub".to_owned(), Dialect::Github);
+    run(&mut state, OauthCommand::Grant { provider, dialect, granted: granted(3, Some(9_000)), now: at(3_640) });
+    run(&mut state, lose(None, 3_641));
+    assert!(run(&mut state, refreshed(3, 3, 3_642)).is_empty());
+    assert!(state.grant.as_ref().unwrap().lost.is_some());
+}
+
+#[test]
+fn the_host_that_gets_the_tokens_is_the_one_that_a_person_agreed_to() {
+    let mut state = connected();
+    let run_all = |state: &mut Connection, command| {
+        state.decide(command).unwrap().into_iter().for_each(|event| state.apply(event));
+    };
+    let base_url = Some("https://evil.test".to_owned());
+    run_all(&mut state, ConnectionCommand::Update(ConnectionPatch { base_url, ..ConnectionPatch::default() }));
+    // A new client's secret says nothing of the tokens.
+    run_all(&mut state, ConnectionCommand::BindCredential { credential: credential() });
+    assert_eq!(state.credential_base.as_deref(), Some("https://api.test"));
+    let (provider, dialect) = ("GitHub".to_owned(), Dialect::Github);
+    run(&mut state, OauthCommand::Grant { provider, dialect, granted: granted(2, None), now: at(20) });
+    assert_eq!(state.credential_base.as_deref(), Some("https://evil.test"), "agreed to anew");
 }
 
 #[test]
@@ -153,6 +200,33 @@ fn another_client_was_granted_nothing() {
     for (auth, kept) in [(AuthScheme::Oauth2 { client: wider }, true), (client("other"), false)] {
         state.decide(patch(auth)).unwrap().into_iter().for_each(|event| state.apply(event));
         assert_eq!(state.grant.is_some(), kept);
+    }
+}
+
+#[test]
+fn a_secret_goes_to_no_other_client_or_endpoint() {
+    let own = |client_id: &str, token: &str| {
+        let (client_id, token_url) = (Some(client_id.to_owned()), Some(token.to_owned()));
+        let authorization_url = Some("https://id.test/authorize".into());
+        AuthScheme::Oauth2 { client: OauthClient { client_id, token_url, authorization_url, ..OauthClient::default() } }
+    };
+    let patch = |auth| ConnectionCommand::Update(ConnectionPatch { auth: Some(auth), ..ConnectionPatch::default() });
+    for (auth, kept) in [
+        (own("a", "https://id.test/other-path"), true),
+        (own("b", "https://id.test/token"), false),
+        (own("a", "https://evil.test/token"), false),
+        (client("a"), false),
+        (AuthScheme::Bearer, false),
+    ] {
+        let mut state = connected();
+        for command in [
+            patch(own("a", "https://id.test/token")),
+            ConnectionCommand::AttachCredential { credential: credential() },
+            patch(auth.clone()),
+        ] {
+            state.decide(command).unwrap().into_iter().for_each(|event| state.apply(event));
+        }
+        assert_eq!(state.credential.is_some(), kept, "{auth:?}");
     }
 }
 

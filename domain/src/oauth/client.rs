@@ -39,6 +39,15 @@ impl OauthClient {
         without_scopes(self) == without_scopes(other)
     }
 
+    /// Is its secret the other's, too, and sent to the same place? What is shown to one provider is no other's to see.
+    pub fn shares_secret(&self, other: &Self) -> bool {
+        let place = |client: &Self| {
+            let origins = [&client.token_url, &client.revocation_url].map(|url| url.as_deref().and_then(origin));
+            (client.provider.clone(), client.issuer.clone(), client.client_id.clone(), origins)
+        };
+        place(self) == place(other)
+    }
+
     /// Each URL that a person typed, with its field.
     pub fn urls(&self) -> [(&'static str, Option<&str>); 4] {
         [
@@ -49,12 +58,17 @@ impl OauthClient {
         ]
     }
 
-    /// Where the provider is, for its name and its callback: `auth.example.com`, `localhost-3000`.
+    /// Where the provider is, for its name and its callback: `auth.example.com`, `localhost-3000`. Without an issuer
+    /// nobody vouches for the two endpoints being one provider's: a token endpoint that is elsewhere has its part in the
+    /// name, so that the codes of one pair come back to no other one.
     pub fn host(&self) -> Option<String> {
         let url = self.issuer.as_deref().or(self.authorization_url.as_deref())?;
-        let origin = origin(url)?;
-        let (_, host) = origin.split_once("://")?;
-        Some(host.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect())
+        let place = word(&origin(url)?)?;
+        let token = self.token_url.as_deref().filter(|_| self.issuer.is_none()).and_then(origin);
+        match token.filter(|token| Some(token) != origin(url).as_ref()) {
+            Some(token) => Some(format!("{place}--{}", word(&token)?)),
+            None => Some(place),
+        }
     }
 
     /// Names every fault.
@@ -66,7 +80,16 @@ impl OauthClient {
             }
             Some(name) if !provider::is_name(name) => faults.add("authConfig.provider", "is no provider's name"),
             Some(_) => {}
-            None if self.issuer.is_some() => {}
+            None if self.issuer.is_some() => {
+                // Else one provider's codes would go to another's endpoint.
+                let both = [("authorizationUrl", &self.authorization_url), ("tokenUrl", &self.token_url)];
+                for (field, _) in both.iter().filter(|(_, url)| url.is_some()) {
+                    faults.add(
+                        format!("authConfig.{field}"),
+                        "is what the issuer's metadata says: give one or the other",
+                    );
+                }
+            }
             None if !own => {
                 faults.add("authConfig.provider", "is required, or issuer, or authorizationUrl and tokenUrl");
             }
@@ -91,6 +114,12 @@ impl OauthClient {
             faults.add("authConfig.scopes", message);
         }
     }
+}
+
+/// An origin's host and port, as they can stand in a path.
+fn word(origin: &str) -> Option<String> {
+    let (_, host) = origin.split_once("://")?;
+    Some(host.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect())
 }
 
 fn check_url(field: &str, url: Option<&str>, faults: &mut Faults) {
@@ -132,6 +161,8 @@ mod tests {
         assert!(faults(&known).is_empty() && faults(&own()).is_empty());
         let by_issuer = OauthClient { issuer: Some("https://a.test".into()), ..OauthClient::default() };
         assert_eq!(faults(&by_issuer), ["clientId"]);
+        let both = OauthClient { issuer: Some("https://a.test".into()), ..own() };
+        assert_eq!(faults(&both), ["authorizationUrl", "tokenUrl"], "of which the metadata speaks");
         assert_eq!(faults(&OauthClient::default()), ["provider"]);
         assert_eq!(faults(&OauthClient { provider: Some("github".into()), ..own() }), ["provider"]);
         assert_eq!(faults(&OauthClient { token_url: None, client_id: None, ..own() }), ["tokenUrl", "clientId"]);
@@ -152,6 +183,9 @@ mod tests {
         assert_eq!(own().host().as_deref(), Some("a.test"));
         let local = OauthClient { issuer: Some("http://Localhost:3000/x".into()), ..OauthClient::default() };
         assert_eq!(local.host().as_deref(), Some("localhost-3000"));
+        let split = |token: &str| OauthClient { token_url: Some(token.into()), ..own() }.host();
+        assert_eq!(split("https://A.test:443/else").as_deref(), Some("a.test"));
+        assert_eq!(split("https://b.test/token").as_deref(), Some("a.test--b.test"));
         assert!(own().is_same(&OauthClient { scopes: vec!["a".into()], ..own() }));
         assert!(!own().is_same(&OauthClient { client_id: Some("other".into()), ..own() }));
     }

@@ -28,6 +28,9 @@ events! {
             endpoints: Endpoints,
             scopes: Vec<String>,
             redirect_uri: String,
+            /// The origin that the tokens are for: the connection's, as the person sees it who agrees.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            target: Option<String>,
             /// SHA-256, hex.
             state_hash: String,
             link_hash: String,
@@ -55,6 +58,7 @@ pub struct Start {
     pub endpoints: Endpoints,
     pub scopes: Vec<String>,
     pub redirect_uri: String,
+    pub target: Option<String>,
     pub state_hash: String,
     pub link_hash: String,
     pub browser_hash: String,
@@ -96,6 +100,8 @@ pub struct OauthFlow {
     pub endpoints: Endpoints,
     pub scopes: Vec<String>,
     pub redirect_uri: String,
+    #[serde(default)]
+    pub target: Option<String>,
     pub state_hash: String,
     pub link_hash: String,
     pub browser_hash: String,
@@ -117,6 +123,7 @@ impl OauthFlow {
                 endpoints,
                 scopes,
                 redirect_uri,
+                target,
                 state_hash,
                 link_hash,
                 browser_hash,
@@ -131,6 +138,7 @@ impl OauthFlow {
                     endpoints,
                     scopes,
                     redirect_uri,
+                    target,
                     state_hash,
                     link_hash,
                     browser_hash,
@@ -155,6 +163,30 @@ impl OauthFlow {
     }
 }
 
+impl OauthFlow {
+    /// May this link be opened?
+    pub fn check_link(&self, link_hash: &str, now: DateTime<Utc>) -> Result<(), Rejection> {
+        match () {
+            () if self.connection.is_none() || !equal(link_hash, &self.link_hash) => Err(unknown()),
+            () if self.opened || self.used => Err(refused("This link was opened before; begin again.")),
+            () if self.is_late(now) => Err(late()),
+            () => Ok(()),
+        }
+    }
+
+    fn is_late(&self, now: DateTime<Utc>) -> bool {
+        self.expires_at.is_none_or(|at| at <= now)
+    }
+}
+
+fn late() -> Rejection {
+    refused("This took longer than ten minutes; begin again.")
+}
+
+fn unknown() -> Rejection {
+    refused("This authorization is not known here; begin again.")
+}
+
 fn refused(message: &str) -> Rejection {
     Rejection::new(Code::Oauth2Error, message)
 }
@@ -165,25 +197,18 @@ fn equal(a: &str, b: &str) -> bool {
 }
 
 fn decide(state: &OauthFlow, command: OauthFlowCommand) -> Result<Vec<OauthFlowEvent>, Rejection> {
-    let unknown = || refused("This authorization is not known here; begin again.");
-    let is_late = |now| state.expires_at.is_none_or(|at| at <= now);
     match command {
         OauthFlowCommand::Start(_) if state.connection.is_some() => {
             Err(Rejection::new(Code::Conflict, "This authorization has begun already."))
         }
         OauthFlowCommand::Start(start) => Ok(vec![started(*start)]),
         _ if state.connection.is_none() => Err(unknown()),
-        OauthFlowCommand::OpenLink { link_hash, .. } if !equal(&link_hash, &state.link_hash) => Err(unknown()),
         OauthFlowCommand::UseState { state_hash, .. } if !equal(&state_hash, &state.state_hash) => Err(unknown()),
-        OauthFlowCommand::OpenLink { .. } if state.opened || state.used => {
-            Err(refused("This link was opened before; begin again."))
-        }
-        OauthFlowCommand::OpenLink { now, .. } | OauthFlowCommand::UseState { now, .. } if is_late(now) => {
-            Err(refused("This took longer than ten minutes; begin again."))
-        }
-        OauthFlowCommand::OpenLink { browser_hash, state_hash, verifier, .. } => {
+        OauthFlowCommand::OpenLink { link_hash, browser_hash, state_hash, verifier, now } => {
+            state.check_link(&link_hash, now)?;
             Ok(vec![OauthFlowEvent::LinkOpened { browser_hash, state_hash, verifier }])
         }
+        OauthFlowCommand::UseState { now, .. } if state.is_late(now) => Err(late()),
         OauthFlowCommand::UseState { .. } if state.used => {
             Err(refused("This answer was taken before; it is good once. Begin again."))
         }
@@ -209,6 +234,7 @@ fn started(start: Start) -> OauthFlowEvent {
         endpoints: start.endpoints,
         scopes: start.scopes,
         redirect_uri: start.redirect_uri,
+        target: start.target,
         state_hash: start.state_hash,
         link_hash: start.link_hash,
         browser_hash: start.browser_hash,
@@ -243,6 +269,7 @@ mod tests {
             endpoints: Endpoints::default(),
             scopes: vec!["a".into()],
             redirect_uri: "https://apiq.test/api/v1/oauth/callback/p".into(),
+            target: Some("https://api.test".into()),
             state_hash: "s1".into(),
             link_hash: "l1".into(),
             browser_hash: "b1".into(),

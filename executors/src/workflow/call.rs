@@ -11,7 +11,8 @@ use commands::{
 use domain::{
     call::CallFacts,
     connection::{
-        AuthScheme, BOUND, Connection, Needs, Part, Sending, Standing, health::Observation, host_of, security,
+        AuthScheme, BOUND, Connection, Needs, OTHER_KIND, Part, Sending, Standing, health::Observation, host_of,
+        security,
     },
     credential::Credential,
     event::LogPosition,
@@ -175,6 +176,10 @@ pub(super) async fn target(
     if connection.credential_base.as_deref().is_none_or(|bound| !same_origin(bound, &base_url)) {
         return Ok(Err(error("CREDENTIAL_BOUND", BOUND)));
     }
+    let stored = app.store().load::<Credential>(id.0).await?.state;
+    if stored.created && !connection.takes(&stored.kind) {
+        return Ok(Err(error("CREDENTIAL_UNUSABLE", OTHER_KIND)));
+    }
     if connection.oauth_client().is_some() {
         let lacking = connection.lacking_scopes(needs);
         return Ok(match oauth::fresh(app, context, call.connection_id, Because::Use, None).await? {
@@ -190,7 +195,6 @@ pub(super) async fn target(
             other => Err(other.fault().map_or_else(|| error("INTERNAL", ""), |(code, words)| error(code, words))),
         });
     }
-    let stored = app.store().load::<Credential>(id.0).await?.state;
     if !stored.is_live() {
         return Ok(Err(error("CREDENTIAL_MISSING", "The connection's credential was deleted: store one.")));
     }
@@ -262,14 +266,17 @@ async fn call(executor: &Executor, context: Context, attempt: &Attempt, facts: &
     let request = request.scope(Scope { workspace: Some(workspace), connection: Some(id), ..Scope::default() });
     let begun = shown(request.facts(), secret.as_ref());
     let started = std::time::Instant::now();
-    let (result, seen) = match executor.egress.send(request).await {
+    let mut came = executor.egress.send(request).await;
+    if let (Ok(answer), Some(_)) = (&came, &target.grant)
+        && again::is_refused(answer)
+    {
+        let left = Duration::from_millis(attempt.timeout_ms).saturating_sub(started.elapsed());
+        if let Some(second) = again::with_renewed(executor, &context, attempt, target, answer, left).await {
+            came = second;
+        }
+    }
+    let (result, seen) = match came {
         Ok(answer) => {
-            let answer = match target.grant {
-                Some(_) if again::is_refused(&answer) => {
-                    again::with_renewed(executor, &context, attempt, target, &answer).await.unwrap_or(answer)
-                }
-                _ => answer,
-            };
             *facts = Some(answer.complete(begun));
             let seen = Observation::of_status(answer.status, secret.is_some());
             (answered(executor, attempt, &answer), Some(seen))

@@ -70,6 +70,7 @@ pub async fn write(log: &mut Log, workspace: WorkspaceId) {
         endpoints: Endpoints::default(),
         scopes: vec!["repo".into()],
         redirect_uri: "https://apiq.test/api/v1/oauth/callback/github".into(),
+        target: Some("https://api.test".into()),
         state_hash: "a".into(),
         link_hash: "b".into(),
         browser_hash: "c".into(),

@@ -33,6 +33,17 @@ fn origin(url: &str) -> String {
     reqwest::Url::parse(url).unwrap().origin().ascii_serialization()
 }
 
+fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    text.split_once(before)?.1.split_once(after).map(|(found, _)| found)
+}
+
+impl Seen {
+    /// Where the page goes on to by itself.
+    pub fn next(&self) -> Option<String> {
+        between(&self.text, "http-equiv=\"refresh\" content=\"0;url=", "\"").map(|url| url.replace("&amp;", "&"))
+    }
+}
+
 impl Person {
     /// One request, without following.
     pub async fn ask(&mut self, method: Method, url: &str, form: Option<&str>) -> Seen {
@@ -72,6 +83,18 @@ impl Person {
         self.ask(Method::GET, url, None).await
     }
 
+    /// Presses the button of our own page, and gives what comes of it.
+    pub async fn go_on(&mut self, page: &Seen) -> Seen {
+        let action = between(&page.text, "action=\"", "\"").expect("a form");
+        let action = reqwest::Url::parse(&page.url).unwrap().join(action).unwrap();
+        let mut form = reqwest::Url::parse("http://x").unwrap();
+        for field in page.text.split("<input type=\"hidden\" ").skip(1) {
+            let (name, value) = (between(field, "name=\"", "\""), between(field, "value=\"", "\""));
+            form.query_pairs_mut().append_pair(name.unwrap(), value.unwrap());
+        }
+        self.ask(Method::POST, action.as_str(), form.query()).await
+    }
+
     /// Follows until a page of the provider, logs in and agrees, and stops before `stop` (the callback) is called.
     pub async fn agree(&mut self, url: &str, stop: &str) -> String {
         let mut seen = self.get(url).await;
@@ -79,6 +102,8 @@ impl Person {
             let next = match &seen.location {
                 Some(to) if to.starts_with(stop) => return to.clone(),
                 Some(to) => self.get(&to.clone()).await,
+                None if seen.next().is_some() => self.get(&seen.next().unwrap()).await,
+                None if seen.text.contains("name=\"link\"") => self.go_on(&seen).await,
                 None => {
                     let login = seen.text.contains("name=\"login\"");
                     let form = if login { "prompt=login&login=maria&password=any" } else { "prompt=consent" };

@@ -129,7 +129,7 @@ impl ConnectionsApi {
     ) -> Result<Written<ConnectionJson>, Problem> {
         let id = id.typed("id")?;
         let expected = permit.expected_version()?;
-        let present = use_cases::load(permit.app(), permit.workspace(), id).await?.state;
+        let mut present = use_cases::load(permit.app(), permit.workspace(), id).await?.state;
         let (patch, secret) = body.0.into_patch(&present.auth)?;
         if secret.is_some() {
             permit.require(Permission::CredentialWrite).await?;
@@ -137,7 +137,11 @@ impl ConnectionsApi {
         let kind = patch.auth.as_ref().unwrap_or(&present.auth).credential_kind();
         let done = use_cases::update(permit.app(), permit.context(), id, expected, patch).await?;
         let at = match secret {
-            Some(secret) => credentials::replace(&permit, id, &present, kind, secret).await?.max(done.at),
+            Some(secret) => {
+                // What was stored may have been for another client.
+                present.credential = use_cases::load(permit.app(), permit.workspace(), id).await?.state.credential;
+                credentials::replace(&permit, id, &present, kind, secret).await?.max(done.at)
+            }
             None => done.at,
         };
         stored(&permit, id, at, "API connection updated.").await

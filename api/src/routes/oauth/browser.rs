@@ -2,23 +2,24 @@
 
 use std::marker::PhantomData;
 
-use commands::App;
-use domain::ids::OauthFlowId;
+use commands::{App, oauth::flow_of_link};
+use domain::{error::Code, ids::OauthFlowId};
 use poem::{
     IntoResponse, Request, RequestBody, Response,
     http::{HeaderValue, StatusCode, header},
 };
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOptions,
-    registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry},
+    registry::{MetaMediaType, MetaRequest, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry},
 };
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{page::Page, view::ConnectedJson};
-use crate::{answer::Answer, problem::Problem, request::Arrival};
+use crate::{answer::Answer, body, problem::Problem, request::Arrival, state::ApiState};
 
 /// Seconds, as long as an authorization may take.
 const LIFE: i64 = 600;
+const FORM: &str = "application/x-www-form-urlencoded";
 /// Only our own routes see it.
 const PATH: &str = "/api/v1/oauth";
 
@@ -43,6 +44,19 @@ pub fn forgotten(app: &App, flow: OauthFlowId) -> String {
     cookie(app, flow, "", 0)
 }
 
+fn connect_name(flow: OauthFlowId) -> String {
+    format!("apiq_connect_{}", flow.0.simple())
+}
+
+/// `Set-Cookie` that a form's token must repeat. Strict: another site's form does not bring it.
+pub fn connect_cookie(app: &App, flow: OauthFlowId, token: &str) -> String {
+    let seconds = if token.is_empty() { 0 } else { LIFE };
+    let secure = app.settings().public_url.as_ref().is_some_and(|url| url.starts_with("https://"));
+    let secure = if secure { "; Secure" } else { "" };
+    let name = connect_name(flow);
+    format!("{name}={token}; Path={PATH}/connect; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
+}
+
 /// Parameters of the query, for the document.
 pub trait Written: Send + Sync + 'static {
     const NOTES: &'static [&'static str];
@@ -52,6 +66,63 @@ pub struct LinkQuery;
 
 impl Written for LinkQuery {
     const NOTES: &'static [&'static str] = &["query|link|string|The secret of `connectUrl`."];
+}
+
+/// What the form of a connect link sends.
+pub struct ConnectForm;
+
+impl Written for ConnectForm {
+    const NOTES: &'static [&'static str] = &[];
+}
+
+impl ConnectForm {
+    const FIELDS: [&'static str; 2] = ["link", "token"];
+
+    fn schema() -> MetaSchemaRef {
+        let text = || MetaSchemaRef::Inline(Box::new(MetaSchema::new("string")));
+        let mut schema = MetaSchema::new("object");
+        schema.properties = Self::FIELDS.into_iter().map(|name| (name, text())).collect();
+        schema.required = Self::FIELDS.to_vec();
+        MetaSchemaRef::Inline(Box::new(schema))
+    }
+}
+
+/// A form that the page of a connect link has sent.
+pub struct Posted(pub Came<ConnectForm>);
+
+impl Posted {
+    /// The link, if the form came from a page that this browser was given for it.
+    pub fn link(&self) -> Option<SecretString> {
+        let Self(came) = self;
+        let (link, token) = (came.text("link")?, came.text("token")?);
+        let link = SecretString::from(link);
+        let kept = came.named(&connect_name(flow_of_link(&link)?))?;
+        (came.from_here && kept == token).then_some(link)
+    }
+}
+
+impl<'a> ApiExtractor<'a> for Posted {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn request_meta() -> Option<MetaRequest> {
+        let content = vec![MetaMediaType { content_type: FORM, schema: ConnectForm::schema() }];
+        Some(MetaRequest { description: None, content, required: true })
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        body: &mut RequestBody,
+        _options: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let bytes = body::read(&ApiState::of(request)?, request, body.take()?).await?;
+        if !request.content_type().is_some_and(|kind| kind.starts_with(FORM)) {
+            let message = "Send the body as a form, with Content-Type: application/x-www-form-urlencoded.";
+            return Err(Problem::new(Code::UnsupportedMediaType, message).into());
+        }
+        Ok(Self(Came::of(request, &bytes)?))
+    }
 }
 
 pub struct AnswerQuery;
@@ -70,6 +141,8 @@ pub struct Came<Q> {
     pairs: Vec<(String, String)>,
     cookies: String,
     wants_page: bool,
+    /// As far as the browser says: not from a page of another origin.
+    from_here: bool,
     /// As it was called.
     pub path: String,
     request_id: String,
@@ -84,11 +157,45 @@ impl<Q> Came<Q> {
         values.next().is_none().then(|| value.clone())
     }
 
+    fn of(request: &Request, pairs: &[u8]) -> poem::Result<Self> {
+        let cookies = request.headers().get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+        let arrival = Arrival::of(request)?;
+        Ok(Self {
+            pairs: url::form_urlencoded::parse(pairs).into_owned().collect(),
+            cookies: cookies.collect::<Vec<_>>().join("; "),
+            wants_page: request.header(header::ACCEPT).is_some_and(|accepted| accepted.contains("text/html")),
+            from_here: request.header("sec-fetch-site").is_none_or(|site| site == "same-origin"),
+            path: arrival.path.clone(),
+            request_id: arrival.label.clone(),
+            marker: PhantomData,
+        })
+    }
+
     /// The cookie of this authorization.
     pub fn cookie(&self, flow: OauthFlowId) -> Option<String> {
-        let name = name(flow);
+        self.named(&name(flow))
+    }
+
+    fn named(&self, name: &str) -> Option<String> {
         let mut pairs = self.cookies.split(';').filter_map(|pair| pair.trim().split_once('='));
         pairs.find(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
+    }
+
+    /// The page; of what went wrong one too, for a browser.
+    pub fn leaf(self, result: Result<Leaf, Problem>) -> Result<Leaf, Problem> {
+        match result {
+            Err(problem) if self.wants_page && problem.status().is_client_error() => {
+                Ok(Leaf { page: self.refusal(&problem), cookies: Vec::new() })
+            }
+            other => other,
+        }
+    }
+
+    fn refusal(&self, problem: &Problem) -> Page {
+        let mut page = Page::new(problem.status().as_u16(), "Not connected");
+        page.say(&problem.message);
+        page.line("Request", &self.request_id);
+        page
     }
 
     /// A page for a browser, also of what went wrong; the usual forms for others.
@@ -96,10 +203,7 @@ impl<Q> Came<Q> {
         match result {
             Ok(answer) => Ok(Shown { answer: Ok(answer), as_page: self.wants_page }),
             Err(problem) if self.wants_page && problem.status().is_client_error() => {
-                let mut page = Page::new(problem.status().as_u16(), "Not connected");
-                page.say(&problem.message);
-                page.line("Request", &self.request_id);
-                Ok(Shown { answer: Err(page), as_page: true })
+                Ok(Shown { answer: Err(self.refusal(&problem)), as_page: true })
             }
             Err(problem) => Err(problem),
         }
@@ -120,17 +224,7 @@ impl<'a, Q: Written> ApiExtractor<'a> for Came<Q> {
         _body: &mut RequestBody,
         _options: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let query = request.uri().query().unwrap_or_default();
-        let cookies = request.headers().get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let arrival = Arrival::of(request)?;
-        Ok(Self {
-            pairs: url::form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
-            cookies: cookies.collect::<Vec<_>>().join("; "),
-            wants_page: request.header(header::ACCEPT).is_some_and(|accepted| accepted.contains("text/html")),
-            path: arrival.path.clone(),
-            request_id: arrival.label.clone(),
-            marker: PhantomData,
-        })
+        Self::of(request, request.uri().query().unwrap_or_default().as_bytes())
     }
 }
 
@@ -175,13 +269,33 @@ impl IntoResponse for To {
     }
 }
 
-impl IntoResponse for Shown<To> {
+/// A page that leaves cookies.
+pub struct Leaf {
+    pub page: Page,
+    pub cookies: Vec<String>,
+}
+
+impl IntoResponse for Leaf {
     fn into_response(self) -> Response {
-        match self.answer {
-            Ok(to) => to.into_response(),
-            Err(page) => page.into_response(),
-        }
+        let page = self.page.into_response();
+        self.cookies.iter().fold(page, |response, cookie| with_cookie(response, cookie))
     }
+}
+
+impl ApiResponse for Leaf {
+    fn meta() -> MetaResponses {
+        let schema = MetaSchemaRef::Inline(Box::new(MetaSchema::new("string")));
+        let response = MetaResponse {
+            description: "A page.",
+            status: Some(200),
+            status_range: None,
+            content: vec![MetaMediaType { content_type: "text/html", schema }],
+            headers: vec![],
+        };
+        MetaResponses { responses: vec![response] }
+    }
+
+    fn register(_: &mut Registry) {}
 }
 
 impl IntoResponse for Shown<Cookie<Answer<ConnectedJson>>> {

@@ -4,7 +4,7 @@ mod browser;
 mod page;
 mod view;
 
-use browser::{Came, Cookie, LinkQuery, Shown, To};
+use browser::{Came, Cookie, Leaf, LinkQuery, Posted, Shown, To};
 use commands::oauth::{self as use_cases, Authorize, Callback};
 use domain::{
     error::{Code, Faults},
@@ -12,6 +12,7 @@ use domain::{
     oauth::Because,
     policy::Permission,
 };
+use page::Page;
 use poem_openapi::{Object, OpenApi, param::Path};
 use secrecy::ExposeSecret;
 use view::{BegunJson, ConnectedJson, ProviderJson, ProvidersJson, RefreshedJson, RevokedJson, TokenJson};
@@ -143,7 +144,7 @@ impl OauthApi {
 
     /// Begin an authorization
     ///
-    /// Gives `connectUrl`: open it in a browser, agree at the provider, and the connection is authorized. It is good once,
+    /// Gives `connectUrl`: open it in a browser, go on, agree at the provider, and the connection is authorized. It is good once,
     /// for ten minutes. `authorizationUrl` is for the browser that keeps this answer's cookie. With a client in the body
     /// it becomes the connection's own, and its secret goes to the vault.
     #[oai(path = "/oauth/authorize", method = "post", operation_id = "beginAuthorization")]
@@ -187,18 +188,45 @@ impl OauthApi {
         Ok(To { url: done.value.authorization_url, cookie })
     }
 
+    /// Look at a connect link
+    ///
+    /// The `connectUrl` of an authorization that was begun: a page that says who began it, for which connection, and what
+    /// will be asked for where, with a button that goes on. Nothing is changed before.
+    #[oai(path = "/oauth/connect", method = "get", operation_id = "showConnectLink")]
+    async fn connect(&self, guest: Guest, came: Came<LinkQuery>) -> Result<Leaf, Problem> {
+        let app = guest.state.app();
+        let link = came.text("link").unwrap_or_default();
+        let offer = match link.is_empty() {
+            true => Err(Problem::field("link", "is required")),
+            false => use_cases::offer(app, &guest.request, &link.clone().into()).await.map_err(Problem::from),
+        };
+        came.leaf(offer.map(|offer| {
+            let token = offer.token.expose_secret();
+            let mut page = view::question(&offer);
+            page.form("connect", &[("link", &link), ("token", token)], &format!("Go on to {}", offer.provider));
+            Leaf { page, cookies: vec![browser::connect_cookie(app, offer.flow, token)] }
+        }))
+    }
+
     /// Open a connect link
     ///
-    /// The `connectUrl` of an authorization that was begun. The browser that opens it first is the one it is bound to.
-    #[oai(path = "/oauth/connect", method = "get", operation_id = "openConnectLink")]
-    async fn connect(&self, guest: Guest, came: Came<LinkQuery>) -> Result<Shown<To>, Problem> {
-        let opened = match came.text("link") {
-            Some(link) => use_cases::open_link(guest.state.app(), &guest.request, &link.into()).await,
-            None => Err(domain::error::Rejection::field("link", "is required").into()),
+    /// What the button of that page sends. The first browser that does so is the one that the authorization is bound to;
+    /// it goes on to the provider. `token` is the one of the page's cookie: forms of other sites do not count.
+    #[oai(path = "/oauth/connect", method = "post", operation_id = "openConnectLink")]
+    async fn open(&self, guest: Guest, posted: Posted) -> Result<Leaf, Problem> {
+        let app = guest.state.app();
+        let opened = match posted.link() {
+            Some(link) => use_cases::open_link(app, &guest.request, &link).await.map_err(Problem::from),
+            None => {
+                let message = "This did not come from the page of the link: open the link again, and go on from there.";
+                Err(Problem::new(Code::Oauth2Error, message))
+            }
         };
-        came.shown(opened.map_err(Problem::from).map(|opened| To {
-            cookie: browser::kept(guest.state.app(), opened.flow, &opened.browser),
-            url: opened.authorization_url,
+        posted.0.leaf(opened.map(|opened| {
+            let mut page = Page::new(200, "Connect");
+            page.go_on(&opened.authorization_url, "Go on to the provider");
+            let kept = browser::kept(app, opened.flow, &opened.browser);
+            Leaf { page, cookies: vec![kept, browser::connect_cookie(app, opened.flow, "")] }
         }))
     }
 

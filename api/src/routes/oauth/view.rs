@@ -2,7 +2,7 @@
 
 use commands::{
     App,
-    oauth::{Begun, Connected, redirect_uri},
+    oauth::{Begun, Connected, Offer, redirect_uri},
     ports::KnownProvider,
 };
 use domain::{ids::ConnectionId, oauth::Grant};
@@ -58,7 +58,7 @@ pub struct ProvidersJson {
 pub struct BegunJson {
     authorization_id: String,
     connection_id: String,
-    /// Open it in a browser: it leads through the provider and back. Good once.
+    /// Open it in a browser: it says what it is for, and leads through the provider and back. Good once.
     connect_url: String,
     /// For the browser that keeps this answer's cookie.
     authorization_url: String,
@@ -82,6 +82,24 @@ impl BegunJson {
             expires_at: begun.expires_at.into(),
         }
     }
+}
+
+/// What a person is asked before they go to the provider.
+pub fn question(offer: &Offer) -> Page {
+    let mut page = Page::new(200, "Connect");
+    page.say(
+        "You are about to give a connection access to your account at a provider. Go on only if you know who asks.",
+    );
+    page.line("Begun by", &offer.begun_by);
+    page.line("Workspace", &offer.workspace);
+    page.line("Connection", &offer.connection);
+    if let Some(api) = &offer.api {
+        page.line("The access is used at", api);
+    }
+    page.line("Provider", &format!("{} ({})", offer.provider, offer.hosts.join(", ")));
+    let scopes = if offer.scopes.is_empty() { "the provider's usual ones".into() } else { offer.scopes.join(", ") };
+    page.line("Asked for", &scopes);
+    page
 }
 
 /// What was granted.
