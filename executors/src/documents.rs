@@ -11,7 +11,7 @@ use std::{
 
 use domain::{
     call::CallFacts,
-    connection::{DocumentVia, origin},
+    connection::{DocumentVia, is_among},
     ids::WorkspaceId,
 };
 use event_store::{CacheBounds, CachedDocument, DocumentCache, FetchedDocument};
@@ -107,7 +107,7 @@ impl Documents {
         let document = self.document(asking, url, most).await?;
         // What the cache holds may have come by a redirect that was allowed then.
         if let Some(origins) = &asking.origins
-            && !origin(&document.url).is_some_and(|origin| origins.contains(&origin))
+            && !is_among(origins, &document.url)
         {
             return Err(Unreachable("the document comes from a host that no admin has approved".into()));
         }

@@ -63,6 +63,10 @@ pub async fn record_fetches(
     id: ConnectionId,
     calls: Vec<CallFacts>,
 ) -> Result<(), Failure> {
+    // An upload, or what the cache had: the stream need not be asked.
+    if calls.is_empty() {
+        return Ok(());
+    }
     let command = |_: &Connection| Ok(ConnectionCommand::RecordFetches { calls: calls.clone() });
     change(app, context, target(id), None, command).await?;
     Ok(())

@@ -19,14 +19,15 @@ use crate::{
 
 pub async fn test(app: &App, context: &Context, id: ConnectionId) -> Outcome<TestReport> {
     let connection = load(app, context.actor.workspace, id).await?.state;
-    let report = match readable(app, context, id, &connection).await? {
+    let origins = connection.origins(&gate_of_late(app, context.actor.workspace).await?);
+    let report = match readable(app, context, id, &connection, origins.as_deref()).await? {
         Err(Unable { problem, message }) => {
             TestReport { message, problem: problem.map(str::to_owned), ..TestReport::default() }
         }
         Ok(credential) => {
-            let report = call(app, context, id, &connection, credential).await?;
+            let report = call(app, context, id, &connection, origins.clone(), credential).await?;
             match renewed(app, context, id, &connection, credential, &report).await? {
-                Some(again) => call(app, context, id, &connection, Some(again)).await?,
+                Some(again) => call(app, context, id, &connection, origins, Some(again)).await?,
                 None => report,
             }
         }
@@ -54,10 +55,10 @@ async fn readable(
     context: &Context,
     id: ConnectionId,
     connection: &Connection,
+    origins: Option<&[String]>,
 ) -> Result<Result<Option<(CredentialId, i32)>, Unable>, Failure> {
     let base_url = connection.effective_base_url();
-    let origins = connection.origins(&gate_of_late(app, context.actor.workspace).await?);
-    if let Some(unable) = unable(connection, origins.as_deref(), base_url.as_deref()) {
+    if let Some(unable) = unable(connection, origins, base_url.as_deref()) {
         return Ok(Err(unable));
     }
     // What is not sent is not read.
@@ -105,6 +106,7 @@ async fn call(
     context: &Context,
     id: ConnectionId,
     connection: &Connection,
+    origins: Option<Vec<String>>,
     credential: Option<(CredentialId, i32)>,
 ) -> Result<TestReport, Failure> {
     let base_url = connection.effective_base_url();
@@ -121,7 +123,7 @@ async fn call(
         connection: id,
         base_url,
         credential_base: connection.credential_base.clone(),
-        origins: connection.origins(&gate_of_late(app, context.actor.workspace).await?),
+        origins,
         auth: connection.auth.clone(),
         movable: connection.wanted.is_some(),
         secret,

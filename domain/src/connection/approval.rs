@@ -143,6 +143,11 @@ pub fn origin(url: &str) -> Option<String> {
     (!host.is_empty()).then(|| format!("{scheme}://{host}"))
 }
 
+/// Whether a URL's origin is on a list of them; of a text without one it is not.
+pub fn is_among(origins: &[String], url: &str) -> bool {
+    origin(url).is_some_and(|origin| origins.contains(&origin))
+}
+
 /// Every origin that is called for this connection: the document's, the base URL's, and those that operations name.
 fn called(source: &SpecSource, base_url: Option<&str>, facts: Option<&SpecFacts>) -> Vec<String> {
     let mut found = Vec::new();
@@ -270,9 +275,8 @@ impl Connection {
 
     /// Why nothing is called there, in words. `origins` are those that may be called.
     pub fn closed(&self, origins: Option<&[String]>, url: &str) -> Option<String> {
-        let open = |origins: &[String]| origin(url).is_some_and(|origin| origins.contains(&origin));
         match origins {
-            Some(origins) if open(origins) => None,
+            Some(origins) if is_among(origins, url) => None,
             Some(_) => Some(self.approvals.blocks(url).unwrap_or_else(|| "no admin has approved its host".to_owned())),
             None => self.approvals.blocks(url),
         }

@@ -17,7 +17,7 @@ pub mod template;
 #[cfg(test)]
 mod tests;
 
-pub use approval::{Approval, Approvals, Gate, origin};
+pub use approval::{Approval, Approvals, Gate, is_among, origin};
 pub use auth::{
     ACCESS_TOKEN, AuthScheme, CLIENT_SECRET, Certificate, HeaderTemplate, KeyPlace, NamedScheme, Part, REFRESH_TOKEN,
 };
